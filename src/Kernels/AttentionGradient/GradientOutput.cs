@@ -1,0 +1,37 @@
+using System.Numerics;
+
+namespace Experiments.Kernels.AttentionGradient;
+
+/// <summary>Where a kernel writes: made once for a problem's shape and used again by every timed call.</summary>
+/// <typeparam name="T">float or double, as the problem.</typeparam>
+public sealed class GradientOutput<T>(int n, int d)
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    /// <summary>The gradient of the loss with respect to X, (d, d), row-major.</summary>
+    public T[] DX { get; } = new T[d * d];
+
+    /// <summary>The attention output F = f h, (n, d), row-major.</summary>
+    public T[] Forward { get; } = new T[checked(n * d)];
+
+    /// <summary>½ ‖F − E‖², accumulated in double whatever T is.</summary>
+    public double Loss { get; set; }
+
+    /// <summary>Least row sum of the (approximated) exponentials over n, of logits as the kernel saw them; after the row
+    /// maximum was subtracted where the kernel does that.</summary>
+    public double MinRowSumOverN { get; set; } = double.NaN;
+
+    /// <summary>How many row sums were not positive. Anything but zero fails the trial: see <see cref="KernelFailure"/>.</summary>
+    public long NonPositiveRowSums { get; set; }
+
+    /// <summary>Largest |logit|, of uncentred logits; NaN from a kernel that never sees single logits.</summary>
+    public double MaxLogit { get; set; } = double.NaN;
+
+    /// <summary>Root mean square of the uncentred logits; NaN from a kernel that never sees single logits.</summary>
+    public double RmsLogit { get; set; } = double.NaN;
+
+    /// <summary>R, the largest |logit| the polynomial was fitted for; NaN for kernels without one.</summary>
+    public double FittedRadius { get; set; } = double.NaN;
+
+    /// <summary>Bound on the relative error of each exponential for |logits| ≤ R; NaN for kernels without one.</summary>
+    public double PredictedExpError { get; set; } = double.NaN;
+}

@@ -1,0 +1,84 @@
+using System.Runtime.ExceptionServices;
+
+namespace Experiments.Kernels.Numbers;
+
+/// <summary>Work cut into numbered chunks, each with its own place to write: who computes one cannot change the result.</summary>
+internal abstract class Chunks
+{
+    private int _next;
+    private int _count;
+    private CancellationToken _cancellation;
+
+    /// <summary>Computes chunks 0 to count − 1 on up to so many threads, the caller's among them, and waits for all.</summary>
+    /// <remarks>The threads are the call's own, never the pool's, which belongs to the silo's other work.</remarks>
+    public void Run(int count, int threads, CancellationToken cancellation)
+    {
+        _next = -1;
+        _count = count;
+        _cancellation = cancellation;
+        int helpers = Math.Min(threads, count) - 1;
+        if (helpers <= 0)
+        {
+            Take();
+            return;
+        }
+
+        ExceptionDispatchInfo? failure = null;
+        void Guarded()
+        {
+            try
+            {
+                Take();
+            }
+            catch (Exception error)
+            {
+                // The first failure wins and stops the others at their next chunk.
+                Interlocked.CompareExchange(ref failure, ExceptionDispatchInfo.Capture(error), null);
+                Volatile.Write(ref _count, 0);
+            }
+        }
+
+        Thread[] threadsOfCall = new Thread[helpers];
+        for (int i = 0; i < helpers; i++)
+        {
+            threadsOfCall[i] = new Thread(Guarded) { IsBackground = true, Name = "kernel" };
+            threadsOfCall[i].Start();
+        }
+
+        Guarded();
+        foreach (Thread thread in threadsOfCall)
+        {
+            thread.Join();
+        }
+
+        failure?.Throw();
+    }
+
+    /// <summary>Computes chunks until <see cref="Next"/> has none, with one set of scratch for all of them.</summary>
+    protected abstract void Take();
+
+    /// <summary>The next chunk's number, or −1.</summary>
+    protected int Next()
+    {
+        _cancellation.ThrowIfCancellationRequested();
+        int next = Interlocked.Increment(ref _next);
+        return next < Volatile.Read(ref _count) ? next : -1;
+    }
+
+    /// <summary>Sums <paramref name="count"/> rows of a table into its first, pairwise and in the order of the rows.</summary>
+    protected static void ReduceTree(Span<double> rows, int count, int width)
+    {
+        for (int stride = 1; stride < count; stride *= 2)
+        {
+            for (int i = 0; i + stride < count; i += 2 * stride)
+            {
+                Span<double> into = rows.Slice(i * width, width);
+                ReadOnlySpan<double> from = rows.Slice((i + stride) * width, width);
+                for (int k = 0; k < width; k++)
+                {
+                    into[k] += from[k];
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+using System.Numerics;
+using Experiments.Kernels.AttentionGradient;
+
+namespace Experiments.Kernels.Tests.AttentionGradient;
+
+/// <summary>The bar: an error below 2e-15 · max(20, L) in float64 and 1e-6 · max(20, L) in float32, relative to the largest
+/// entry of the gradient, L being the largest |logit|; judged by <see cref="Oracle"/>.</summary>
+public sealed class AccuracyTests(ITestOutputHelper log)
+{
+    private static readonly double[] LogitScales = [1e-6, 0.1, 1, 5, 20, 100, 400, 2000];
+
+    public static TheoryData<string> Kinds =>
+        ["dense", "largest key is the target", "near ties", "twin keys", "scales apart", "offset keys", "one row far", "shapes"];
+
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void Exact_and_reference_are_below_the_bar_with_room_to_spare(string kind)
+    {
+        Dictionary<string, (double Ratio, string Where)> worst = [];
+        int instances = 0;
+        for (int seed = 0; seed < 4; seed++)
+        {
+            foreach (double scale in LogitScales)
+            {
+                AttentionProblem<double> problem = Make(kind, seed, scale);
+                string where = $"{kind} seed={seed} n={problem.N} d={problem.D} logit={scale}";
+                Judge(problem, 2e-15, "float64", where, worst);
+                Judge(problem.To<float>(), 1e-6, "float32", where, worst);
+                instances++;
+            }
+        }
+
+        foreach ((string subject, (double ratio, string where)) in worst.OrderBy(w => w.Key))
+        {
+            log.WriteLine($"{subject}: worst error {ratio:G3} of the bar, in {instances} instances; {where}");
+            Assert.True(ratio < 0.7, $"{subject}: {ratio:G3} of the bar; {where}");
+        }
+    }
+
+    [Theory]
+    [InlineData(70, 64)]
+    [InlineData(130, 16)]
+    [InlineData(300, 3)]
+    public void Exact_keeps_to_the_bar_at_larger_shapes_by_the_reference(int n, int d)
+    {
+        foreach (double scale in (double[])[1, 100, 3000])
+        {
+            AttentionProblem<double> problem = Problems.Random(n + d, n, d, scale);
+            AttentionProblem<float> narrow = problem.To<float>();
+            double bar = Math.Max(20, scale);
+            double wide = Problems.Error(Problems.Run("exact", problem).DX, Problems.Run("reference", problem).DX);
+            double single = Problems.Error(
+                Problems.Run("exact", narrow).DX, Problems.Run("reference", narrow.To<double>()).DX);
+            log.WriteLine($"n={n} d={d} logit={scale}: {wide / 2e-15 / bar:G3} and {single / 1e-6 / bar:G3} of the bar");
+            Assert.True(wide < 1e-15 * bar, $"float64 {wide:G3} at logit {scale}");
+            Assert.True(single < 0.5e-6 * bar, $"float32 {single:G3} at logit {scale}");
+        }
+    }
+
+    /// <summary>One column: a single number that rows of either sign make up, and keys that lie to one side of the largest.</summary>
+    [Fact]
+    public void Exact_keeps_to_the_bar_at_the_median_with_room_to_spare_where_rows_and_keys_cancel()
+    {
+        List<double> wide = [], single = [];
+        for (int seed = 0; seed < 31; seed++)
+        {
+            AttentionProblem<double> problem = Problems.Random(seed, 300, 1, 0.1);
+            AttentionProblem<float> narrow = problem.To<float>();
+            wide.Add(Problems.Error(Problems.Run("exact", problem).DX, Problems.Run("reference", problem).DX) / 4e-14);
+            single.Add(Problems.Error(
+                Problems.Run("exact", narrow).DX, Problems.Run("reference", narrow.To<double>()).DX) / 2e-5);
+        }
+
+        log.WriteLine($"median {wide.Order().ElementAt(15):G3} and {single.Order().ElementAt(15):G3} of the bar");
+        Assert.True(wide.Order().ElementAt(15) < 0.025, $"float64 {wide.Order().ElementAt(15):G3}");
+        Assert.True(single.Order().ElementAt(15) < 0.025, $"float32 {single.Order().ElementAt(15):G3}");
+    }
+
+    private static void Judge<T>(
+        AttentionProblem<T> problem, double unit, string precision, string where,
+        Dictionary<string, (double Ratio, string Where)> worst)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        AttentionProblem<double> wide = problem.To<double>();
+        (double[] gold, double loss) = Oracle.Compute(wide);
+        double largest = gold.Max(Math.Abs);
+
+        // Where the gradient itself is below the type's range there is nothing to be relative to.
+        if (largest != 0 && largest < (typeof(T) == typeof(float) ? 1e-30 : 1e-280))
+        {
+            return;
+        }
+
+        double bar = unit * Math.Max(20, Problems.LargestLogit(wide));
+        foreach (string kernel in (string[])["exact", "reference"])
+        {
+            GradientOutput<T> output = Problems.Run(kernel, problem);
+            double ratio = Problems.Error(output.DX, gold) / bar;
+            string subject = $"{kernel} {precision}";
+            if (!worst.TryGetValue(subject, out (double Ratio, string) soFar) || !(ratio <= soFar.Ratio))
+            {
+                worst[subject] = (ratio, where);
+            }
+
+            Assert.True(Math.Abs(output.Loss - loss) <= bar * Math.Max(loss, 1e-300), $"{subject} loss; {where}");
+        }
+    }
+
+    private static AttentionProblem<double> Make(string kind, int seed, double scale)
+    {
+        Random random = new((seed * 1000) + (int)(scale * 10));
+        int n = random.Next(2, 18), d = random.Next(1, 10);
+        if (kind == "shapes")
+        {
+            // One key, one column, many columns: larger ones are judged by reference, below.
+            (n, d) = seed switch { 0 => (1, 3), 1 => (7, 1), 2 => (3, 33), _ => (20, 12) };
+        }
+
+        AttentionProblem<double> problem = Problems.Random(random.Next(), n, d, scale);
+        int one = random.Next(n), two = (one + 1) % n;
+        switch (kind)
+        {
+            case "largest key is the target":
+                Problems.TargetTheLargestKey(problem);
+                break;
+            case "near ties":
+                for (int k = 0; k < d; k++)
+                {
+                    problem.A2[(two * d) + k] = problem.A2[(one * d) + k] + (1e-9 * problem.A3[(one * d) + k]);
+                }
+
+                break;
+            case "twin keys":
+                for (int j = 0; j < n; j += 2)
+                {
+                    Array.Copy(problem.A2, j * d, problem.A2, Math.Min(j + 1, n - 1) * d, d);
+                }
+
+                break;
+            case "scales apart":
+                Problems.Scale(problem.A1, 1e6);
+                Problems.Scale(problem.A2, 1e-6);
+                Problems.Scale(seed % 2 == 0 ? problem.A3 : problem.E, seed < 2 ? 1e6 : 1e-6);
+                break;
+            case "offset keys":
+                for (int i = 0; i < n * d; i++)
+                {
+                    problem.A2[i] += 30;
+                }
+
+                Problems.Scale(problem.A1, scale / Math.Max(1e-300, Problems.LargestLogit(problem)));
+                break;
+            case "one row far":
+                Problems.Scale(problem.A1, 1e-3);
+                for (int k = 0; k < d; k++)
+                {
+                    problem.A1[(one * d) + k] *= 1e3;
+                }
+
+                break;
+            default:
+                break;
+        }
+
+        return problem;
+    }
+}

@@ -1,0 +1,154 @@
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Instances;
+using Experiments.Kernels.Polynomials;
+
+namespace Experiments.Kernels.Tests.AttentionGradient;
+
+public sealed class LowRankGradientTests(ITestOutputHelper log)
+{
+    private static Settings Degree(int degree, string basis = "taylor", string form = "paper", bool centred = true) =>
+        Problems.Set(("degree", (long)degree), ("basis", basis), ("form", form), ("centred", centred));
+
+    [Theory]
+    [InlineData("paper", 0.02708106953740964, -0.17319496137946533, -0.12533879204964601)]
+    [InlineData("reverse", 0.02707367716359289, -0.17317500768849395, -0.12532007946065132)]
+    public void The_golden_vector_is_reproduced_in_both_forms(string form, double first, double second, double third)
+    {
+        GradientOutput<double> output = Problems.Run("low-rank", Problems.Golden(), Degree(4, form: form, centred: false));
+        Assert.Equal(first, output.DX[0], 1e-15);
+        Assert.Equal(second, output.DX[1], 1e-15);
+        Assert.Equal(third, output.DX[2], 1e-15);
+        Assert.Equal(4.98437664305337, output.Loss, 1e-13);
+    }
+
+    [Theory]
+    [InlineData("taylor", "paper")]
+    [InlineData("taylor", "reverse")]
+    [InlineData("minimax", "paper")]
+    [InlineData("minimax", "reverse")]
+    public void The_error_falls_with_the_degree_as_the_polynomial_s_own(string basis, string form)
+    {
+        AttentionProblem<double> problem = new UniformFamily().Draw(new(256, 4, 1.0, 2402, Settings.None));
+        double[] gold = Problems.Run("exact", problem).DX;
+        double before = double.PositiveInfinity;
+        foreach (int degree in (int[])[1, 2, 4, 6, 8, 10])
+        {
+            GradientOutput<double> output = Problems.Run("low-rank", problem, Degree(degree, basis, form));
+            double error = Problems.Error(output.DX, gold);
+            log.WriteLine($"{basis} {form} {degree}: {error:G3}, exp {output.PredictedExpError:G3}");
+            Assert.True(error < before);
+            before = error;
+
+            // n ‖A1‖ ‖A2‖ H (6 C + 4 H) ε is the proof's bound; cancellation leaves about the relative error of exp itself.
+            // The reverse form is as good as the paper's of one degree less.
+            double expError = form == "paper"
+                ? output.PredictedExpError
+                : ExpPolynomial.Taylor(Math.Max(1, degree - 1), output.FittedRadius).RelativeError;
+            Assert.True(error < 10 * expError, $"degree {degree}: {error:G3} against {expError:G3}");
+        }
+
+        Assert.True(before < 1e-9);
+    }
+
+    [Fact]
+    public void The_error_grows_with_the_bound_as_its_power_2_g_plus_2()
+    {
+        double At(double bound)
+        {
+            AttentionProblem<double> problem = new UniformFamily().Draw(new(128, 4, bound, 7, Settings.None));
+            return Problems.Error(Problems.Run("low-rank", problem, Degree(3)).DX, Problems.Run("exact", problem).DX);
+        }
+
+        double slope = Math.Log(At(0.5) / At(0.25)) / Math.Log(2);
+        Assert.InRange(slope, 7, 9);
+    }
+
+    [Fact]
+    public void Centring_undoes_an_offset_of_the_keys()
+    {
+        AttentionProblem<double> problem = new UniformFamily().Draw(new(200, 4, 1.0, 5, Settings.None));
+        double[] gold = Problems.Run("exact", problem).DX;
+        double plain = Problems.Error(Problems.Run("low-rank", problem, Degree(4)).DX, gold);
+        for (int i = 0; i < problem.A2.Length; i++)
+        {
+            problem.A2[i] += 2;
+        }
+
+        double centred = Problems.Error(Problems.Run("low-rank", problem, Degree(4)).DX, gold);
+        double uncentred = Problems.Error(Problems.Run("low-rank", problem, Degree(4, centred: false)).DX, gold);
+        Assert.Equal(plain, centred, plain * 1e-6);
+        Assert.True(uncentred > 20 * centred);
+    }
+
+    [Fact]
+    public void The_default_is_the_paper_s_form_of_the_minimax_polynomial_with_centred_keys()
+    {
+        AttentionProblem<double> problem = Problems.Random(4, 40, 4, 1);
+        Assert.Equal(
+            Problems.Run("low-rank", problem, Degree(4, "minimax")).DX,
+            Problems.Run("low-rank", problem, Problems.Set(("degree", 4L))).DX);
+    }
+
+    [Fact]
+    public void The_radius_covers_every_logit_and_a_given_one_is_used()
+    {
+        for (int seed = 0; seed < 20; seed++)
+        {
+            AttentionProblem<double> problem = Problems.Random(seed, 30, 1 + (seed % 6), 2);
+            GradientOutput<double> output = Problems.Run("low-rank", problem, Degree(4, "minimax", centred: false));
+            Assert.InRange(output.FittedRadius, Problems.LargestLogit(problem), 30);
+        }
+
+        Settings given = Problems.Set(("degree", 4L), ("radius", 1.5));
+        Assert.Equal(1.5, Problems.Run("low-rank", Problems.Random(1, 30, 3, 1), given).FittedRadius);
+    }
+
+    [Fact]
+    public void A_row_sum_that_is_not_positive_is_a_failure_with_advice()
+    {
+        // Taylor of degree 1 is 1 + s: one key, far on the negative side of every query.
+        AttentionProblem<double> problem = new(2, 1, [1, 1], [-3, -5], [1, 2], [0, 0], [1], [1]);
+        GradientOutput<double> output = new(2, 1);
+        KernelFailure failure = Assert.Throws<KernelFailure>(() => new LowRankGradient().Compute(
+            problem, Degree(1, centred: false), output, KernelContext.Default));
+        Assert.Equal(
+            "2 of 2 row sums are not positive (least -6 at row 0); raise the degree, use basis minimax, or lower the bound.",
+            failure.Message);
+        Assert.Equal(2, output.NonPositiveRowSums);
+        Assert.Equal(-3, output.MinRowSumOverN);
+    }
+
+    [Fact]
+    public void A_bound_beyond_every_fit_is_a_failure_that_says_so()
+    {
+        KernelFailure failure = Assert.Throws<KernelFailure>(
+            () => Problems.Run("low-rank", Problems.Random(1, 20, 3, 100), Problems.Set(("degree", 4L))));
+        Assert.Contains("fits go up to 24", failure.Message);
+    }
+
+    [Theory]
+    [InlineData(0, 4, "from 1 to 24")]
+    [InlineData(25, 4, "from 1 to 24")]
+    [InlineData(12, 64, "Lower the degree to")]
+    [InlineData(24, 1000, "more than 2^63")]
+    public void An_impossible_degree_is_refused_before_anything_is_computed(int degree, int d, string message)
+    {
+        LowRankGradient kernel = new();
+        Assert.Contains(message, Assert.Throws<ArgumentException>(() => kernel.Predict(8, d, 8, 1, Degree(degree))).Message);
+        double[] tall = new double[d], square = new double[d * d];
+        AttentionProblem<double> problem = new(1, d, tall, tall, tall, tall, square, square);
+        Assert.Throws<ArgumentException>(() => Problems.Run("low-rank", problem, Degree(degree)));
+    }
+
+    [Fact]
+    public void A_prediction_names_the_rank_and_is_linear_in_n()
+    {
+        LowRankGradient kernel = new();
+        KernelCost cost = kernel.Predict(1000, 4, 8, 1, Degree(4));
+        Assert.Equal(70, cost.Rank);
+        Assert.Equal(2, kernel.Predict(2000, 4, 8, 1, Degree(4)).Flops / cost.Flops, 1e-12);
+        Assert.Throws<ArgumentException>(() => kernel.Predict(8, 4, 8, 1, Settings.None));
+        Assert.Throws<ArgumentException>(() => kernel.Predict(8, 4, 8, 1, Degree(4, "tailor")));
+        Assert.Throws<ArgumentException>(() => kernel.Predict(8, 4, 8, 1, Problems.Set(("degree", 4L), ("radius", -1.0))));
+    }
+}

@@ -1,0 +1,78 @@
+using System.Numerics;
+using Experiments.Kernels.AttentionGradient;
+
+namespace Experiments.Kernels.Tests;
+
+/// <summary>The textbook, in one precision and without a single precaution but the row's maximum: what anybody would type
+/// first. A good kernel is not much worse than this, and how much is measured against it.</summary>
+internal static class PlainGradient
+{
+    public static T[] Compute<T>(AttentionProblem<T> problem)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int n = problem.N, d = problem.D;
+        T scale = T.CreateTruncating(d);
+        T[] q = Problems.Product(problem.A1, problem.X, n, d), h = Problems.Product(problem.A3, problem.Y, n, d);
+        T[] dX = new T[d * d], f = new T[n], c = new T[d], dQ = new T[d];
+        for (int i = 0; i < n; i++)
+        {
+            T largest = T.NegativeInfinity, sum = T.Zero, r = T.Zero;
+            for (int j = 0; j < n; j++)
+            {
+                f[j] = T.Zero;
+                for (int k = 0; k < d; k++)
+                {
+                    f[j] += q[(i * d) + k] * problem.A2[(j * d) + k];
+                }
+
+                f[j] /= scale;
+                largest = T.Max(largest, f[j]);
+            }
+
+            for (int j = 0; j < n; j++)
+            {
+                f[j] = T.Exp(f[j] - largest);
+                sum += f[j];
+            }
+
+            Array.Clear(c);
+            Array.Clear(dQ);
+            for (int j = 0; j < n; j++)
+            {
+                f[j] /= sum;
+                for (int k = 0; k < d; k++)
+                {
+                    c[k] += f[j] * h[(j * d) + k];
+                }
+            }
+
+            for (int k = 0; k < d; k++)
+            {
+                T forward = c[k];
+                c[k] -= problem.E[(i * d) + k];
+                r += c[k] * forward;
+            }
+
+            for (int j = 0; j < n; j++)
+            {
+                T p = -r;
+                for (int k = 0; k < d; k++)
+                {
+                    p += c[k] * h[(j * d) + k];
+                }
+
+                for (int k = 0; k < d; k++)
+                {
+                    dQ[k] += f[j] * p * problem.A2[(j * d) + k];
+                }
+            }
+
+            for (int k = 0; k < d * d; k++)
+            {
+                dX[k] += problem.A1[(i * d) + (k / d)] * dQ[k % d] / scale;
+            }
+        }
+
+        return dX;
+    }
+}
