@@ -1,0 +1,42 @@
+namespace Experiments.Results.PrivatePostgres;
+
+/// <summary>A lock between processes: a file held open for one of them, freed by the kernel when its holder dies.</summary>
+/// <remarks>The file stays: deleting it would let two processes lock two files of one name.</remarks>
+internal sealed class FileLock : IDisposable
+{
+    // EWOULDBLOCK on Linux and on macOS, ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION on Windows. Any other fault, such as a
+    // file system that has become read-only, would be waited for in vain.
+    private static readonly int[] HeldElsewhere = [11, 35, unchecked((int)0x80070020), unchecked((int)0x80070021)];
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(10);
+    private readonly FileStream _file;
+
+    private FileLock(FileStream file) => _file = file;
+
+    /// <summary>The lock, or null while another process has it.</summary>
+    internal static FileLock? TryAcquire(string path)
+    {
+        try
+        {
+            return new FileLock(new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None));
+        }
+        catch (IOException fault) when (HeldElsewhere.Contains(fault.HResult))
+        {
+            return null;
+        }
+    }
+
+    internal static async Task<FileLock> AcquireAsync(string path, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            if (TryAcquire(path) is FileLock held)
+            {
+                return held;
+            }
+
+            await Task.Delay(Pause, cancellation);
+        }
+    }
+
+    public void Dispose() => _file.Dispose();
+}

@@ -1,0 +1,127 @@
+using Npgsql;
+
+namespace Experiments.Results.Store;
+
+/// <summary>Holds a node's advisory lock on a connection of its own: the process's death frees it at once. A connection that
+/// breaks under a living process is made anew.</summary>
+internal sealed class NodeLiveness : IAsyncDisposable
+{
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(500);
+    private readonly string _address;
+    private readonly CancellationTokenSource _stop = new();
+    private NpgsqlConnection _connection;
+    private Task _watching = Task.CompletedTask;
+
+    private NodeLiveness(string address, int nodeId, NpgsqlConnection connection)
+    {
+        _address = address;
+        NodeId = nodeId;
+        _connection = connection;
+    }
+
+    internal int NodeId { get; }
+
+    internal static async Task<NodeLiveness> StartAsync(string address, NodeRow node, CancellationToken cancellation)
+    {
+        string lasting = Lasting(address);
+        NpgsqlConnection connection = new(lasting);
+        try
+        {
+            await connection.OpenAsync(cancellation);
+            await using NpgsqlCommand insert = new(SqlText.Named("insert-node"), connection);
+            insert.Parameters.Add(new NpgsqlParameter { Value = CopyBuffer.CleanText(node.Name) });
+            insert.Parameters.Add(new NpgsqlParameter { Value = CopyBuffer.CleanText(node.Host) });
+            insert.Parameters.Add(new NpgsqlParameter { Value = node.ProcessId });
+            insert.Parameters.Add(new NpgsqlParameter { Value = System.Text.Encoding.UTF8.GetString(CopyBuffer.CleanJson(node.Facts)) });
+            int id = (int)(await insert.ExecuteScalarAsync(cancellation))!;
+            NodeLiveness liveness = new(lasting, id, connection);
+            await liveness.LockAsync(cancellation);
+            liveness._watching = liveness.WatchAsync();
+            return liveness;
+        }
+        catch
+        {
+            await connection.DisposeAsync();
+            throw;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync();
+        await _watching;
+        await UnlockAsync();
+        await _connection.DisposeAsync();
+        _stop.Dispose();
+    }
+
+    private static string Lasting(string address) => new NpgsqlConnectionStringBuilder(address)
+    {
+        Pooling = false,
+        // A silent loss of the network is noticed here, and by the server's own keep-alives on its side.
+        KeepAlive = 10,
+        ApplicationName = "experiments node",
+    }.ConnectionString;
+
+    private async Task LockAsync(CancellationToken cancellation)
+    {
+        await using NpgsqlCommand command = new(SqlText.Named("node-lock"), _connection);
+        command.Parameters.Add(new NpgsqlParameter { Value = NodeId });
+        // False while the server has not yet noticed that our former connection is gone: that one keeps us alive till then.
+        while (!(bool)(await command.ExecuteScalarAsync(cancellation))!)
+        {
+            await Task.Delay(Pause, cancellation);
+        }
+    }
+
+    /// <summary>Closing the connection would do, a moment later.</summary>
+    private async Task UnlockAsync()
+    {
+        if (_connection.State != System.Data.ConnectionState.Open)
+        {
+            return;
+        }
+
+        try
+        {
+            await using NpgsqlCommand command = new(SqlText.Named("node-unlock"), _connection);
+            command.Parameters.Add(new NpgsqlParameter { Value = NodeId });
+            await command.ExecuteNonQueryAsync();
+        }
+        catch (Exception fault) when (fault is NpgsqlException or IOException or InvalidOperationException)
+        {
+            // The server is gone, and the lock with it.
+            _ = fault;
+        }
+    }
+
+    private async Task WatchAsync()
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            try
+            {
+                if (_connection.State != System.Data.ConnectionState.Open)
+                {
+                    await _connection.DisposeAsync();
+                    _connection = new NpgsqlConnection(_address);
+                    await _connection.OpenAsync(_stop.Token);
+                    await LockAsync(_stop.Token);
+                }
+
+                // Nobody notifies us: this returns by throwing, when the connection breaks or we are to stop.
+                await _connection.WaitAsync(_stop.Token);
+            }
+            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception fault) when (fault is NpgsqlException or IOException or System.Net.Sockets.SocketException
+                or TimeoutException or ObjectDisposedException or InvalidOperationException)
+            {
+                // Until the lock is back our leases may be granted to others, and the fence keeps that harmless.
+                await Task.Delay(Pause, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+using System.Runtime.InteropServices;
+using Experiments.Results.Outcomes;
+using Npgsql;
+
+namespace Experiments.Results.Store;
+
+/// <summary>The fenced transaction: every trial is stored exactly once, whatever is killed, paused or run twice.</summary>
+public sealed partial class ResultStore
+{
+    /// <summary>One transaction: fence the shard row (exactly one row must match sweep, shard, epoch and state), COPY trials, samples,
+    /// spans and references, count the outcomes into the shard and the sweep; with a sweep's last shard the sweep is done.</summary>
+    /// <exception cref="ArgumentException">The outcomes are not the trials that the shard still lacks. Nothing was stored.</exception>
+    public async Task<CommitResult> CommitAsync(ShardCommit commit, CancellationToken cancellation)
+    {
+        Tally tally = Check(commit);
+        return await RunAsync((connection, token) => TryCommitAsync(connection, commit, tally, token), cancellation);
+    }
+
+    /// <summary>The numbers of the trials of one shard that are stored already.</summary>
+    public async Task<IReadOnlySet<long>> StoredTrialsAsync(long sweepId, int shard, CancellationToken cancellation) =>
+        new HashSet<long>(await QueryAsync("stored-trials", r => r.GetInt64(0), cancellation, sweepId, shard));
+
+    public async Task<ReferenceRecord?> FindReferenceAsync(Guid instanceKey, CancellationToken cancellation) =>
+        (await QueryAsync(
+            "find-reference",
+            r => new ReferenceRecord(
+                instanceKey, Doubles(r.GetFieldValue<byte[]>(4)), Doubles(r.GetFieldValue<byte[]>(5)), r.GetDouble(0), r.GetDouble(1),
+                r.GetDouble(2), r.GetDouble(3)),
+            cancellation,
+            instanceKey)).SingleOrDefault();
+
+    /// <summary>Spans outside a shard's transaction, in batches.</summary>
+    public async Task WriteSpansAsync(IReadOnlyList<SpanRecord> spans, CancellationToken cancellation)
+    {
+        if (spans.Count == 0)
+        {
+            return;
+        }
+
+        await RunAsync(
+            async (connection, token) =>
+            {
+                await CopyAsync(connection, SqlText.Named("copy-spans"), spans, WriteSpan, token);
+                return 0;
+            },
+            cancellation);
+    }
+
+    private static async Task<CommitResult> TryCommitAsync(
+        NpgsqlConnection connection, ShardCommit commit, Tally tally, CancellationToken cancellation)
+    {
+        ShardLease lease = commit.Lease;
+        bool open = false;
+        try
+        {
+            int? storedBefore;
+            await using (NpgsqlBatch fence = new(connection))
+            {
+                fence.BatchCommands.Add(BatchCommand("begin"));
+                fence.BatchCommands.Add(BatchCommand(
+                    "fence", lease.SweepId, lease.Shard, lease.Epoch, tally.Done, tally.Failed, tally.Skipped));
+                open = true;
+                storedBefore = (int?)await fence.ExecuteScalarAsync(cancellation);
+            }
+
+            if (storedBefore is null)
+            {
+                return await RefusalAsync(connection, commit, cancellation);
+            }
+
+            if (storedBefore > 0)
+            {
+                await RefuseStoredAsync(connection, commit, cancellation);
+            }
+
+            await WriteAsync(connection, commit, cancellation);
+            await using NpgsqlBatch last = new(connection);
+            last.BatchCommands.Add(BatchCommand("count-commit", lease.SweepId, (long)tally.Done, (long)tally.Failed, (long)tally.Skipped));
+            last.BatchCommands.Add(BatchCommand("commit"));
+            await last.ExecuteNonQueryAsync(cancellation);
+            open = false;
+            return CommitResult.Stored;
+        }
+        finally
+        {
+            // A connection goes back to its pool without a transaction, or not at all.
+            if (open && connection.State == System.Data.ConnectionState.Open)
+            {
+                await RollBackAsync(connection);
+            }
+        }
+    }
+
+    private static async Task WriteAsync(NpgsqlConnection connection, ShardCommit commit, CancellationToken cancellation)
+    {
+        await CopyAsync(connection, TrialColumns.Copy, commit.Outcomes, new TrialColumns(commit).Write, cancellation);
+        TrialOutcome[] timed = [.. commit.Outcomes.Where(o => o.Samples is { Length: > 0 })];
+        await CopyAsync(connection, SqlText.Named("copy-samples"), timed, (rows, trial) => WriteSamples(rows, trial, commit.Lease), cancellation);
+        await CopyAsync(connection, SqlText.Named("copy-spans"), commit.Spans, WriteSpan, cancellation);
+        IReadOnlyList<ReferenceRecord> references = commit.References;
+        if (references.Count > 0)
+        {
+            // In the order of their keys: two shards with the same instances then wait for each other one way only.
+            ReferenceRecord[] sorted = [.. references.DistinctBy(r => r.InstanceKey).OrderBy(r => r.InstanceKey)];
+            await using NpgsqlCommand insert = Command(
+                connection, "insert-references",
+                sorted.Select(r => r.InstanceKey).ToArray(), sorted.Select(r => r.Loss).ToArray(),
+                sorted.Select(r => r.MaxLogit).ToArray(), sorted.Select(r => r.RmsLogit).ToArray(),
+                sorted.Select(r => r.Seconds).ToArray(), sorted.Select(r => Bytes(r.Gradient)).ToArray(),
+                sorted.Select(r => Bytes(r.Forward)).ToArray());
+            await insert.ExecuteNonQueryAsync(cancellation);
+        }
+    }
+
+    /// <summary>Why no row matched: ours already, another's, or outcomes that do not fit the shard.</summary>
+    private static async Task<CommitResult> RefusalAsync(
+        NpgsqlConnection connection, ShardCommit commit, CancellationToken cancellation)
+    {
+        ShardLease lease = commit.Lease;
+        await using NpgsqlCommand look = Command(connection, "fence-refusal", lease.SweepId, lease.Shard);
+        await using NpgsqlDataReader row = await look.ExecuteReaderAsync(cancellation);
+        if (!await row.ReadAsync(cancellation))
+        {
+            return CommitResult.Fenced; // The sweep was deleted.
+        }
+
+        if (Nullable<int>(row, 2) == lease.Epoch)
+        {
+            return CommitResult.Stored; // By us, and the acknowledgement was lost.
+        }
+
+        if (row.GetString(0) == "leased" && row.GetInt32(1) == lease.Epoch)
+        {
+            throw new ArgumentException(
+                $"Shard {lease.Shard} of sweep {lease.SweepId} has {row.GetInt32(3)} trials, {row.GetInt32(4)} of them stored, and "
+                + $"the commit brings {commit.Outcomes.Count}. It must bring exactly those that are missing.", nameof(commit));
+        }
+
+        return CommitResult.Fenced;
+    }
+
+    private static async Task RefuseStoredAsync(
+        NpgsqlConnection connection, ShardCommit commit, CancellationToken cancellation)
+    {
+        await using NpgsqlCommand look = Command(
+            connection, "stored-among", commit.Lease.SweepId, commit.Lease.Shard, commit.Outcomes.Select(o => o.Trial).ToArray());
+        if (await look.ExecuteScalarAsync(cancellation) is long trial)
+        {
+            throw new ArgumentException(
+                $"Trial {trial} of sweep {commit.Lease.SweepId} is stored already; a commit brings only those that are missing.", nameof(commit));
+        }
+    }
+
+    private static async Task RollBackAsync(NpgsqlConnection connection)
+    {
+        try
+        {
+            await using NpgsqlCommand rollBack = Command(connection, "rollback");
+            await rollBack.ExecuteNonQueryAsync(CancellationToken.None);
+        }
+        catch (Exception fault) when (fault is NpgsqlException or IOException or InvalidOperationException)
+        {
+            // The connection broke under us, which rolls back too; the first fault is the one to report.
+            NpgsqlConnection.ClearPool(connection);
+        }
+    }
+
+    private static Tally Check(ShardCommit commit)
+    {
+        ShardLease lease = commit.Lease;
+        bool[] seen = new bool[lease.Trials];
+        int done = 0;
+        int failed = 0;
+        foreach (TrialOutcome outcome in commit.Outcomes)
+        {
+            if (outcome.Trial < lease.FirstTrial || outcome.Trial >= lease.FirstTrial + lease.Trials)
+            {
+                throw new ArgumentException(
+                    $"Trial {outcome.Trial} does not belong to shard {lease.Shard} of sweep {lease.SweepId}, which holds trials "
+                    + $"{lease.FirstTrial} to {lease.FirstTrial + lease.Trials - 1}.", nameof(commit));
+            }
+
+            ref bool already = ref seen[outcome.Trial - lease.FirstTrial];
+            if (already)
+            {
+                throw new ArgumentException($"Trial {outcome.Trial} comes twice in one commit.", nameof(commit));
+            }
+
+            already = true;
+            done += outcome.Status == TrialStatus.Done ? 1 : 0;
+            failed += outcome.Status == TrialStatus.Failed ? 1 : 0;
+        }
+
+        return new Tally(done, failed, commit.Outcomes.Count - done - failed);
+    }
+
+    private static byte[] Bytes(double[] values) => BitConverter.IsLittleEndian
+        ? MemoryMarshal.AsBytes(values.AsSpan()).ToArray()
+        : throw new PlatformNotSupportedException("References are stored little-endian; this processor is not.");
+
+    private static double[] Doubles(byte[] bytes) => MemoryMarshal.Cast<byte, double>(bytes).ToArray();
+
+    private static void WriteSamples(CopyBuffer rows, TrialOutcome trial, ShardLease lease)
+    {
+        rows.StartRow(4);
+        rows.Long(lease.SweepId);
+        rows.Long(trial.Trial);
+        rows.Int(lease.Shard);
+        rows.Doubles(trial.Samples);
+    }
+
+    private static void WriteSpan(CopyBuffer rows, SpanRecord span)
+    {
+        rows.StartRow(12);
+        rows.Uuid(span.TraceId);
+        rows.Long(unchecked((long)span.SpanId));
+        rows.Long(span.ParentId == 0 ? null : unchecked((long)span.ParentId));
+        rows.Time(span.StartedAt);
+        rows.Double(span.DurationSeconds);
+        rows.Long(span.SweepId);
+        rows.Long(span.Trial);
+        rows.Int(span.Shard);
+        rows.Text(span.Name);
+        rows.Text(span.Kind);
+        rows.Text(span.Error);
+        rows.Jsonb(span.Attributes);
+    }
+
+    private readonly record struct Tally(int Done, int Failed, int Skipped);
+}

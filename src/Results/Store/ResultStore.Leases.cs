@@ -1,0 +1,96 @@
+using Experiments.Results.Outcomes;
+
+namespace Experiments.Results.Store;
+
+/// <summary>Who may run which shard. Every clock is the server's.</summary>
+public sealed partial class ResultStore
+{
+    /// <summary>Registers this process and takes its liveness lock (a session advisory lock, freed by its death).</summary>
+    public async Task<int> RegisterNodeAsync(NodeRow node, CancellationToken cancellation)
+    {
+        NodeLiveness liveness = await StoreFaults.RunAsync(
+            _address, async token => await NodeLiveness.StartAsync(_address, node, token), cancellation);
+        lock (_nodesLock)
+        {
+            _nodes.Add(liveness);
+        }
+
+        return liveness.NodeId;
+    }
+
+    /// <summary>Gives up a node's liveness lock before the process ends: its leases can be granted to others from now on.</summary>
+    public async Task UnregisterNodeAsync(int nodeId)
+    {
+        NodeLiveness? found;
+        lock (_nodesLock)
+        {
+            found = _nodes.Find(n => n.NodeId == nodeId);
+            if (found is not null)
+            {
+                _nodes.Remove(found);
+            }
+        }
+
+        if (found is not null)
+        {
+            await found.DisposeAsync();
+        }
+    }
+
+    /// <summary>The state of every shard of a sweep, to rebuild a ledger from. One SELECT.</summary>
+    public async Task<IReadOnlyList<ShardRow>> LoadShardsAsync(long sweepId, CancellationToken cancellation) =>
+        await QueryAsync(
+            "load-shards",
+            r => new ShardRow(
+                r.GetInt32(0), ShardStateOf(r.GetString(1)), r.GetInt32(2), Nullable<int>(r, 3), r.GetInt64(4), r.GetInt64(5), r.GetInt64(6),
+                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10)),
+            cancellation,
+            sweepId);
+
+    /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
+    /// gone; each with a higher epoch. None of a sweep that is not running.</summary>
+    public async Task<IReadOnlyList<ShardLease>> GrantAsync(
+        long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
+        await QueryAsync(
+            "grant-shards",
+            r => new ShardLease(
+                sweepId, r.GetInt32(0), r.GetInt32(1), r.GetInt64(2), r.GetInt64(3), r.GetInt64(4), r.GetInt32(5), r.GetInt32(6)),
+            cancellation,
+            sweepId, shards.ToArray(), nodeId, duration);
+
+    /// <summary>Prolongs leases; returns those that are still held. One that is missing was fenced, or its sweep cancelled.</summary>
+    public async Task<IReadOnlyList<ShardLease>> RenewAsync(
+        IReadOnlyList<ShardLease> leases, int nodeId, TimeSpan duration, CancellationToken cancellation)
+    {
+        if (leases.Count == 0)
+        {
+            return [];
+        }
+
+        (long[] sweeps, int[] numbers, int[] epochs) = Columns(leases);
+        List<(long, int, int)> held = await QueryAsync(
+            "renew-leases", r => (r.GetInt64(0), r.GetInt32(1), r.GetInt32(2)), cancellation, sweeps, numbers, epochs, nodeId, duration);
+        HashSet<(long, int, int)> set = [.. held];
+        return [.. leases.Where(l => set.Contains((l.SweepId, l.Shard, l.Epoch)))];
+    }
+
+    /// <summary>Gives leases back unrun.</summary>
+    public async Task ReleaseAsync(IReadOnlyList<ShardLease> leases, int nodeId, CancellationToken cancellation)
+    {
+        if (leases.Count > 0)
+        {
+            (long[] sweeps, int[] numbers, int[] epochs) = Columns(leases);
+            await ExecuteAsync("release-leases", cancellation, sweeps, numbers, epochs, nodeId);
+        }
+    }
+
+    private static (long[] Sweeps, int[] Numbers, int[] Epochs) Columns(IReadOnlyList<ShardLease> leases) =>
+        ([.. leases.Select(l => l.SweepId)], [.. leases.Select(l => l.Shard)], [.. leases.Select(l => l.Epoch)]);
+
+    private static ShardState ShardStateOf(string word) => word switch
+    {
+        "ready" => ShardState.Ready,
+        "leased" => ShardState.Leased,
+        _ => ShardState.Done,
+    };
+}

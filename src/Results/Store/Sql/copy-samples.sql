@@ -1,0 +1,1 @@
+COPY experiments.sample (sweep_id, trial, shard, seconds) FROM STDIN (FORMAT BINARY)

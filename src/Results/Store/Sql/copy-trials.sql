@@ -1,0 +1,1 @@
+COPY experiments.trial ({columns}) FROM STDIN (FORMAT BINARY)

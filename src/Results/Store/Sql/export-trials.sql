@@ -1,0 +1,1 @@
+SELECT * FROM experiments.trials WHERE sweep_id = $1 ORDER BY shard, trial

@@ -1,0 +1,2 @@
+SELECT state, epoch, committed_epoch, trials, trials_done + trials_failed + trials_skipped
+FROM experiments.shard WHERE sweep_id = $1 AND number = $2

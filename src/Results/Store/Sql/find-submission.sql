@@ -1,0 +1,1 @@
+SELECT id FROM experiments.sweep WHERE submission = $1

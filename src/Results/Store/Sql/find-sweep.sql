@@ -1,0 +1,2 @@
+SELECT id, name, question, seed, state, specification::text, source, instances, trials, shards, created_at, finished_at, traceparent
+FROM experiments.sweep WHERE id = $1

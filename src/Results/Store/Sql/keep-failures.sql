@@ -1,0 +1,1 @@
+INSERT INTO experiments.summary_failure SELECT * FROM experiments.summarise_failures($1)

@@ -1,0 +1,1 @@
+DELETE FROM experiments.summary_failure WHERE sweep_id = $1

@@ -1,0 +1,1 @@
+DELETE FROM experiments.summary WHERE sweep_id = $1

@@ -1,0 +1,1 @@
+INSERT INTO experiments.summary SELECT * FROM experiments.summarise($1)

@@ -1,0 +1,1 @@
+SELECT count(*) FROM experiments.reference WHERE instance_key = ANY ($1)

@@ -1,0 +1,1 @@
+SELECT id FROM experiments.sweep WHERE state = 'running' ORDER BY id

@@ -1,0 +1,87 @@
+namespace Experiments.Results.Store;
+
+public enum SweepState
+{
+    Running,
+    Done,
+    Cancelled,
+}
+
+/// <param name="Specification">The frozen spec's JSON.</param>
+/// <param name="SpecificationHash">Hash of that JSON.</param>
+/// <param name="Source">The file as the user wrote it.</param>
+/// <param name="Traceparent">W3C trace context of the command that made it, which shards' traces link to.</param>
+public sealed record NewSweep(
+    string Name, string? Question, long Seed, string Specification, Guid SpecificationHash, string Source,
+    long Instances, long Trials, string? Traceparent, string? GitCommit);
+
+public sealed record SweepRow(
+    long Id, string Name, string? Question, long Seed, SweepState State, string Specification, string Source,
+    long Instances, long Trials, int Shards, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt, string? Traceparent);
+
+public enum ShardState
+{
+    Ready,
+    Leased,
+    Done,
+}
+
+public sealed record ShardRow(
+    int Number, ShardState State, int Epoch, int? NodeId, long FirstInstance, long EndInstance, long FirstTrial,
+    int Trials, int StoredTrials, double PredictedSeconds, bool HolderAlive);
+
+/// <param name="Facts">JSON: cpu, cores, memory, vector width, runtime, os, build, git commit, package versions.</param>
+public sealed record NodeRow(string Name, string Host, int ProcessId, string Facts);
+
+public sealed record SweepProgress(
+    SweepState State, long Trials, long Done, long Failed, long Skipped, int Shards, int ShardsDone, int ShardsLeased);
+
+/// <summary>A line of a listing.</summary>
+public sealed record SweepListing(
+    long Id, string Name, SweepState State, long Trials, long Done, long Failed, long Skipped, int Shards, int ShardsDone,
+    int ShardsLeased, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt);
+
+/// <summary>What else is known of a sweep.</summary>
+/// <param name="TraceId">Of the command that made it, 32 hexadecimal digits.</param>
+public sealed record SweepFacts(
+    SweepListing Sweep, string? Question, long Seed, long Instances, Guid SpecificationHash, string? GitCommit, string? TraceId);
+
+/// <summary>One kernel configuration, as trials are grouped by it.</summary>
+/// <param name="Parameters">JSON of the settings that have no column, or null.</param>
+public sealed record KernelConfiguration(
+    string Kernel, string Precision, int Threads, string? Basis, string? Form, int? Degree, bool? Centred, double? Radius, string? Parameters);
+
+/// <summary>A geometric mean of paired ratios with Student's 95 % interval of their logarithms; no ends below two pairs.</summary>
+/// <param name="Mean">Seconds of the exact kernel over this one's, same precision, same inputs, same round.</param>
+public sealed record PairedSpeedup(double Mean, double? Low, double? High, long Pairs);
+
+public enum SummaryAxis
+{
+    None,
+    Size,
+    Bound,
+}
+
+/// <summary>What a kernel configuration came to, over a whole sweep, or at one size or bound of it.</summary>
+/// <param name="ErrorMedian">Of the gradient, relative; of the trials that are done.</param>
+/// <param name="SecondsMedian">Of one call.</param>
+public sealed record SummaryCell(
+    SummaryAxis Axis, KernelConfiguration Configuration, int? N, int? D, double? Bound, long Trials, long Done, long Failed, long Skipped,
+    long? Rank, double? ErrorMedian, double? ErrorMax, double? SecondsMedian, PairedSpeedup? Speedup);
+
+/// <summary>Trials that failed or were skipped for one reason; reasons that differ only in their numbers are one.</summary>
+/// <param name="ExampleTrial">The lowest number among them, to look at.</param>
+public sealed record FailureGroup(string Status, string Kernel, long Trials, long ExampleTrial, string? ExampleReason);
+
+/// <summary>Everything that is shown of a sweep.</summary>
+public sealed record SweepSummary(
+    SweepFacts Facts, IReadOnlyList<NodeShare> Nodes, IReadOnlyList<SummaryCell> Configurations, IReadOnlyList<SummaryCell> Sizes,
+    IReadOnlyList<SummaryCell> Bounds, IReadOnlyList<FailureGroup> Failures);
+
+public sealed record ShardTrace(int Shard, Guid TraceId);
+
+/// <summary>A process, and how much of a sweep it did.</summary>
+public sealed record NodeShare(int Id, NodeRow Node, DateTimeOffset StartedAt, long Shards, long Trials);
+
+/// <param name="PostgresType">As Postgres names it: bigint, double precision, uuid, ….</param>
+public sealed record ResultColumn(string Name, Type Type, string PostgresType);

@@ -1,0 +1,55 @@
+namespace Experiments.Results.Sweeps;
+
+/// <summary>How long trials are expected to take and how much memory they need, from the kernels' own predictions.</summary>
+/// <remarks>A model for sizing shards and for a plan's estimate, within a factor of a few; nothing is decided by it that a
+/// measurement could decide.</remarks>
+public sealed record CostModel
+{
+    /// <summary>Floating-point operations a second of one thread, assumed of every kernel.</summary>
+    public double FlopsPerSecond { get; init; } = 4e9;
+
+    /// <summary>Seconds a trial costs beyond its calls: errors, digest, row.</summary>
+    public double TrialOverheadSeconds { get; init; } = 50e-6;
+
+    /// <summary>Seconds it takes to draw and check one number of an instance.</summary>
+    public double DrawSecondsPerNumber { get; init; } = 2e-8;
+
+    /// <summary>Predicted seconds at which a shard is full.</summary>
+    public double ShardSeconds { get; init; } = 1;
+
+    /// <summary>Trials at which a shard is full.</summary>
+    public int ShardTrials { get; init; } = 4000;
+
+    /// <summary>Bytes a trial may need, where it is not the sweep's own limit that is asked about; null for that.</summary>
+    public long? MemoryBytes { get; init; }
+
+    /// <summary>Seconds of one call.</summary>
+    public double CallSeconds(TrialSpec trial, Prediction prediction) =>
+        1e-6 + (prediction.Flops / (FlopsPerSecond * Math.Max(1, trial.Threads)));
+
+    /// <summary>Seconds of a trial: a warm-up call, the rounds (the least time measured, if they are shorter), the rest.</summary>
+    public double TrialSeconds(TrialSpec trial, Prediction prediction, Measure measure)
+    {
+        double call = CallSeconds(trial, prediction);
+        return call + Math.Max(measure.MinTime.TotalSeconds, measure.Rounds * call) + TrialOverheadSeconds;
+    }
+
+    /// <summary>Seconds to draw an instance and compute its reference.</summary>
+    /// <param name="reference">Prediction of the exact float64 call; null when there is no reference.</param>
+    public double InstanceSeconds(InstanceSpec instance, Prediction? reference)
+    {
+        double numbers = (4.0 * instance.N * instance.D) + (2.0 * instance.D * instance.D);
+        return (numbers * DrawSecondsPerNumber) + (reference is Prediction p ? p.Flops / FlopsPerSecond : 0);
+    }
+
+    /// <summary>Bytes a trial needs: inputs in double, their copy when the trial is float32, output and state.</summary>
+    public static long BytesOf(InstanceSpec instance, TrialSpec trial, Prediction prediction)
+    {
+        double n = instance.N;
+        double d = instance.D;
+        int width = trial.Precision == "float32" ? 4 : 8;
+        double numbers = (4 * n * d) + (2 * d * d);
+        double bytes = (numbers * 8) + (width == 4 ? numbers * 4 : 0) + (((n * d) + (d * d)) * width) + prediction.StateBytes;
+        return bytes < long.MaxValue ? (long)bytes : long.MaxValue;
+    }
+}

@@ -1,0 +1,31 @@
+namespace Experiments.Results.Sweeps;
+
+/// <summary>What names one instance: the drawing of A1, A2, A3, E, X, Y that all its trials share.</summary>
+/// <param name="Family">uniform, gaussian, corner, planted, files, …</param>
+/// <param name="N">Tokens.</param>
+/// <param name="D">Head dimension.</param>
+/// <param name="Bound">B, or null for a family without one.</param>
+/// <param name="Repeat">0-based: which of the cell's repeats.</param>
+/// <param name="Seed">The sweep's seed.</param>
+/// <param name="Settings">The family's own axes; values are long, double, string or bool.</param>
+/// <param name="Parameters">The sweep file's own names (kappa), which other axes were computed from; part of the row, not
+/// of the identity.</param>
+public sealed record InstanceSpec(
+    string Family,
+    int N,
+    int D,
+    double? Bound,
+    int Repeat,
+    long Seed,
+    IReadOnlyDictionary<string, object> Settings,
+    IReadOnlyDictionary<string, object> Parameters)
+{
+    private Guid? _key;
+
+    // A copy made by `with` is another instance: it works its key out anew.
+    private InstanceSpec(InstanceSpec original) =>
+        (Family, N, D, Bound, Repeat, Seed, Settings, Parameters) = original;
+
+    /// <summary>128 bits of a hash of the canonical text: the same instance has the same key in any sweep, anywhere.</summary>
+    public Guid Key => _key ??= Identity.KeyOf(this);
+}

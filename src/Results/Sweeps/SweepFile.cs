@@ -1,0 +1,79 @@
+using System.Text;
+using Experiments.Results.Sweeps.Reading;
+
+namespace Experiments.Results.Sweeps;
+
+/// <summary>Reads a sweep file (YAML; JSON is YAML too) and freezes it. Every fault is found before any is thrown.</summary>
+public static class SweepFile
+{
+    /// <summary>A sweep file is a page; what is longer than this is another kind of file.</summary>
+    private const long MostBytes = 16 << 20;
+
+    /// <summary>Combinations looked at before a sweep runs; a larger sweep's are looked at as it is counted.</summary>
+    private const long CheckedCombinations = 50_000;
+
+    /// <summary>Reads and checks the file at <paramref name="path"/>.</summary>
+    /// <exception cref="SweepFileException">The file cannot be read, or has faults: all of them.</exception>
+    public static SweepSpec Read(string path, Catalog catalog)
+    {
+        string text = ReadText(path);
+        return Parse(text, path, Path.GetDirectoryName(Path.GetFullPath(path)) ?? ".", catalog);
+    }
+
+    /// <summary>Checks a sweep file's text.</summary>
+    /// <param name="displayName">What faults call the file.</param>
+    /// <param name="baseFolder">What a relative folder of inputs is relative to.</param>
+    /// <exception cref="SweepFileException">The text has faults: all of them.</exception>
+    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog)
+    {
+        FaultList faults = new();
+        SourceNode? root = SourceComposer.Compose(text.TrimStart('\uFEFF'), faults.Add);
+        SweepSpec? spec = root is null ? null : new SweepReader(displayName, baseFolder, catalog, faults).Read(root);
+        faults.ThrowIfAny(displayName);
+        SweepExpansion expansion = new(spec!, catalog);
+        expansion.Check(faults, CheckedCombinations);
+        faults.ThrowIfAny(displayName);
+        return spec!;
+    }
+
+    private static string ReadText(string path)
+    {
+        try
+        {
+            if (Directory.Exists(path))
+            {
+                throw Fault(path, "This is a folder; name the sweep file in it.");
+            }
+
+            FileInfo file = new(path);
+            if (!file.Exists)
+            {
+                throw Fault(path, "There is no such file.");
+            }
+
+            if (file.Length > MostBytes)
+            {
+                throw Fault(path, $"The file has {file.Length} bytes; a sweep file has at most {MostBytes}.");
+            }
+
+            byte[] bytes = File.ReadAllBytes(path);
+            try
+            {
+                return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(bytes);
+            }
+            catch (DecoderFallbackException ex)
+            {
+                int at = Math.Clamp(ex.Index, 0, bytes.Length);
+                int line = 1 + bytes.AsSpan(0, at).Count((byte)'\n');
+                int column = at - bytes.AsSpan(0, at).LastIndexOf((byte)'\n');
+                throw new SweepFileException(path, [new SweepFault(line, column, "The file is not UTF-8 text here; save it as UTF-8.")]);
+            }
+        }
+        catch (Exception ex) when (ex is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw Fault(path, $"The file cannot be read: {ex.Message}");
+        }
+    }
+
+    private static SweepFileException Fault(string path, string message) => new(path, [new SweepFault(1, 1, message)]);
+}

@@ -1,0 +1,16 @@
+namespace Experiments.Results.Sweeps;
+
+/// <summary>A sweep as it will run: validated, frozen, canonical. Made from a file by <c>SweepFile</c>, kept as
+/// JSON in the store, read back by silos with <c>FromJson</c>.</summary>
+public sealed partial class SweepSpec
+{
+    public required string Name { get; init; }
+
+    public string? Question { get; init; }
+
+    public required long Seed { get; init; }
+
+    public required Measure Measure { get; init; }
+
+    public required Limits Limits { get; init; }
+}

@@ -1,0 +1,175 @@
+using Experiments.Results.Migrations;
+using Experiments.Results.Store;
+using Experiments.Testing;
+using Npgsql;
+
+namespace Experiments.Results.Tests.Store;
+
+public sealed class MigratorTests
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task An_empty_database_is_migrated_by_many_at_once_and_once()
+    {
+        string owner = await EmptyAsync();
+        StoreAddress[] addresses = await Task.WhenAll(Enumerable.Range(0, 4).Select(
+            _ => Task.Run(() => Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation))));
+        Assert.Single(addresses.Distinct());
+        Assert.Equal((long)Migrator.Scripts.Count, await ScalarAsync(owner, "SELECT count(*) FROM experiments.migration"));
+        await using ResultStore store = await ResultStore.OpenAsync(addresses[0], Cancellation);
+        Assert.Empty(await store.ListSweepsAsync(null, 10, null, Cancellation));
+        string database = new NpgsqlConnectionStringBuilder(owner).Database!;
+        Assert.Equal($"{database}_writer", new NpgsqlConnectionStringBuilder(addresses[0].Writer).Username);
+        Assert.Equal($"{database}_reader", new NpgsqlConnectionStringBuilder(addresses[0].Reader).Username);
+    }
+
+    [Fact]
+    public async Task Every_earlier_version_is_brought_forward_with_its_rows()
+    {
+        // What each script made, the last first, so that what those before it leave stays.
+        string[] made =
+        [
+            """
+            DROP FUNCTION experiments.summarise, experiments.summarise_failures;
+            DROP TABLE experiments.summary, experiments.summary_failure;
+            """,
+            """
+            DROP VIEW experiments.trials, experiments.samples, experiments.spans, experiments.paired_speedup, experiments.error_by_degree,
+                experiments.scaling_fit, experiments.boundary, experiments.phase_time, experiments.sweep_progress, experiments.live_node;
+            DROP FUNCTION experiments.interval_rank, experiments.student_t;
+            """,
+        ];
+        Assert.Equal(Migrator.Scripts.Count - 1, made.Length);
+        for (int missing = 1; missing <= made.Length; missing++)
+        {
+            await BringForwardAsync(missing, string.Concat(made[..missing]));
+        }
+    }
+
+    private static async Task BringForwardAsync(int missing, string drop)
+    {
+        string owner = await EmptyAsync();
+        await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        await ExecuteAsync(owner, $$"""
+            DELETE FROM experiments.migration WHERE scriptname >= '{{Migrator.Scripts[^missing]}}';
+            {{drop}}
+            INSERT INTO experiments.node (name, host, process_id, facts) VALUES ('a', 'b', 1, '{}');
+            """);
+        Assert.Null(await Migrator.FindAsync(owner, Cancellation));
+        StoreAddress address = await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        Assert.Equal(1L, await ScalarAsync(owner, "SELECT count(*) FROM experiments.node"));
+        await using ResultRows rows = await ReaderQuery.RunAsync(address, "SELECT * FROM trials", null, Cancellation);
+        Assert.NotEmpty(rows.Columns);
+        Assert.NotNull(await Migrator.FindAsync(owner, Cancellation));
+    }
+
+    [Fact]
+    public async Task A_newer_schema_is_refused_with_a_sentence()
+    {
+        string owner = await EmptyAsync();
+        await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        await ExecuteAsync(owner, "INSERT INTO experiments.migration (scriptname, applied) VALUES ('9999_future.sql', now())");
+        StoreUnavailableException fault = await Assert.ThrowsAsync<StoreUnavailableException>(
+            () => Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation));
+        Assert.Contains("9999_future.sql", fault.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_owner_who_may_not_make_roles_writes_itself_and_query_says_what_to_do()
+    {
+        string super = await EmptyAsync();
+        string database = new NpgsqlConnectionStringBuilder(super).Database!;
+        string owner = $"{database}_plain";
+        TestPostgres postgres = await TestPostgres.SharedAsync();
+        await postgres.ExecuteAsync($"CREATE ROLE {owner} LOGIN; ALTER DATABASE {database} OWNER TO {owner};");
+        List<string> notices = [];
+        string login = new NpgsqlConnectionStringBuilder(super) { Username = owner }.ConnectionString;
+        StoreAddress address = await Migrator.MigrateAsync(login, null, notices.Add, Cancellation);
+        Assert.Contains("CREATE ROLE", Assert.Single(notices), StringComparison.Ordinal);
+        Assert.Equal(login, address.Writer);
+        StoreUnavailableException fault = await Assert.ThrowsAsync<StoreUnavailableException>(
+            () => ReaderQuery.RunAsync(address, "SELECT 1", null, Cancellation));
+        Assert.Contains("EXPERIMENTS_POSTGRES_READER", fault.Message, StringComparison.Ordinal);
+
+        await using ResultStore store = await ResultStore.OpenAsync(address, Cancellation);
+        long sweep = await Make.SweepAsync(store, 1, 4);
+        int node = await Make.NodeAsync(store);
+        await store.CommitAsync(Make.Commit(await Make.GrantOneAsync(store, sweep, 0, node), node), Cancellation);
+    }
+
+    [Fact]
+    public async Task Roles_get_passwords_that_follow_from_the_owners_and_work()
+    {
+        string super = await EmptyAsync();
+        string database = new NpgsqlConnectionStringBuilder(super).Database!;
+        string owner = new NpgsqlConnectionStringBuilder(super) { Password = "the owner's secret" }.ConnectionString;
+        StoreAddress address = await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        string reader = new NpgsqlConnectionStringBuilder(address.Reader).Password!;
+        Assert.Equal(43, reader.Length);
+        Assert.NotEqual(reader, new NpgsqlConnectionStringBuilder(address.Writer).Password);
+        // What is stored is a SCRAM verifier of exactly that password; the server here trusts, so it is recomputed.
+        string stored = (string)(await ScalarAsync(owner, $"SELECT rolpassword FROM pg_authid WHERE rolname = '{database}_reader'"))!;
+        string[] parts = stored.Split('$', ':');
+        byte[] salted = System.Security.Cryptography.Rfc2898DeriveBytes.Pbkdf2(
+            reader, Convert.FromBase64String(parts[2]), 4096, System.Security.Cryptography.HashAlgorithmName.SHA256, 32);
+        byte[] key = System.Security.Cryptography.SHA256.HashData(
+            System.Security.Cryptography.HMACSHA256.HashData(salted, "Client Key"u8));
+        Assert.Equal("SCRAM-SHA-256", parts[0]);
+        Assert.Equal(Convert.ToBase64String(key), parts[3]);
+    }
+
+    [Fact]
+    public async Task A_reset_is_refused_while_a_silo_lives_and_drops_our_schema_alone()
+    {
+        string owner = await EmptyAsync();
+        await ExecuteAsync(owner, "CREATE TABLE public.theirs (a int)");
+        StoreAddress address = await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        await using (ResultStore store = await ResultStore.OpenAsync(address, Cancellation))
+        {
+            int node = await Make.NodeAsync(store);
+            await Assert.ThrowsAsync<StoreUnavailableException>(() => Migrator.ResetAsync(address, Cancellation));
+            await store.UnregisterNodeAsync(node);
+        }
+
+        await Migrator.ResetAsync(address, Cancellation);
+        await Migrator.ResetAsync(address, Cancellation);
+        Assert.Equal(0L, await ScalarAsync(owner, "SELECT count(*) FROM pg_namespace WHERE nspname = 'experiments'"));
+        Assert.Equal(0L, await ScalarAsync(owner, "SELECT count(*) FROM public.theirs"));
+        await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+    }
+
+    [Theory]
+    [InlineData("Host=/nowhere;Database=x;Username=u;Password=hunter2", "could not be reached")]
+    [InlineData("Host=127.0.0.1;Port=1;Database=x;Username=u;Password=hunter2", "could not be reached")]
+    [InlineData("{server};Database=missing;Username=experiments;Password=hunter2", "no such database")]
+    [InlineData("{server};Database=postgres;Username=nobody_here;Password=hunter2", "refused the login")]
+    public async Task A_server_that_cannot_be_used_is_one_message_without_the_password(string text, string said)
+    {
+        TestPostgres postgres = await TestPostgres.SharedAsync();
+        string address = text.Replace("{server}", $"Host={postgres.Server.SocketFolder}", StringComparison.Ordinal);
+        StoreUnavailableException fault = await Assert.ThrowsAsync<StoreUnavailableException>(
+            () => Migrator.MigrateAsync(address, null, Assert.Fail, Cancellation));
+        Assert.Contains(said, fault.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("hunter2", fault.Message, StringComparison.Ordinal);
+    }
+
+    private static async Task<string> EmptyAsync() =>
+        new NpgsqlConnectionStringBuilder(await (await TestPostgres.SharedAsync()).CreateEmptyDatabaseAsync()) { MaxPoolSize = 8 }.ConnectionString;
+
+    private static async Task ExecuteAsync(string owner, string sql)
+    {
+        await using NpgsqlConnection connection = new(owner);
+        await connection.OpenAsync(Cancellation);
+        await using NpgsqlCommand command = new(sql, connection);
+        await command.ExecuteNonQueryAsync(Cancellation);
+    }
+
+    private static async Task<object?> ScalarAsync(string owner, string sql)
+    {
+        await using NpgsqlConnection connection = new(owner);
+        await connection.OpenAsync(Cancellation);
+        await using NpgsqlCommand command = new(sql, connection);
+        return await command.ExecuteScalarAsync(Cancellation);
+    }
+}
