@@ -1,0 +1,70 @@
+using System.Buffers.Binary;
+using Experiments.Kernels;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Instances;
+using Experiments.Results.Sweeps;
+
+namespace Experiments.Grains;
+
+/// <summary>The catalog that sweep files are checked against, made from the kernels and families of this build.</summary>
+public static class BuiltInCatalog
+{
+    /// <summary>Results' view of everything that can run here.</summary>
+    public static Catalog Create() => Create(Workbench.BuiltIn);
+
+    /// <summary>Results' view of the kernels and families of a workbench, a user's own among them.</summary>
+    public static Catalog Create(Workbench workbench)
+    {
+        ArgumentNullException.ThrowIfNull(workbench);
+        return new Catalog(
+            [.. workbench.Families.Select(f => new FamilyDefinition(
+                f.Name, f.Summary, [.. f.Axes.Select(Mirror)], f.NeedsBound))],
+            [.. workbench.Kernels.Select(k => new KernelDefinition(
+                k.Name, k.Summary, [.. k.Axes.Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))]);
+    }
+
+    /// <summary>What a family needs to draw the instance; the key of its random numbers is the first 8 bytes of
+    /// <see cref="InstanceSpec.Key"/>, big-endian.</summary>
+    public static InstanceRequest RequestOf(InstanceSpec instance)
+    {
+        ArgumentNullException.ThrowIfNull(instance);
+        Span<byte> key = stackalloc byte[16];
+        instance.Key.TryWriteBytes(key, bigEndian: true, out _);
+        return new InstanceRequest(
+            instance.N, instance.D, instance.Bound, BinaryPrimitives.ReadUInt64BigEndian(key), new Settings(instance.Settings));
+    }
+
+    /// <summary>Bytes of one number of a precision as typed in a sweep file.</summary>
+    /// <exception cref="ArgumentException">Neither float32 nor float64.</exception>
+    public static int BytesPerNumber(string precision) => precision switch
+    {
+        "float32" => 4,
+        "float64" => 8,
+        _ => throw new ArgumentException($"precision is '{precision}'; float32 or float64 is needed."),
+    };
+
+    private static Prediction Predict(IGradientKernel kernel, InstanceSpec instance, TrialSpec trial)
+    {
+        KernelCost cost = kernel.Predict(
+            instance.N, instance.D, BytesPerNumber(trial.Precision), trial.Threads, new Settings(trial.Settings));
+        return new Prediction(cost.Flops, cost.StateBytes, cost.Rank);
+    }
+
+    private static AxisDefinition Mirror(Axis axis) => new(
+        axis.Name,
+        axis.Kind switch
+        {
+            Kernels.AxisKind.Integer => Results.Sweeps.AxisKind.Integer,
+            Kernels.AxisKind.Real => Results.Sweeps.AxisKind.Real,
+            Kernels.AxisKind.Choice => Results.Sweeps.AxisKind.Choice,
+            Kernels.AxisKind.Flag => Results.Sweeps.AxisKind.Flag,
+            _ => throw new ArgumentException($"Axis {axis.Name} is of the unknown kind {axis.Kind}."),
+        },
+        axis.Summary,
+        axis.Default,
+        axis.Minimum,
+        axis.Maximum,
+        axis.Choices ?? [],
+        axis.AppliesTo,
+        axis.Required);
+}

@@ -1,0 +1,70 @@
+using Experiments.Results.Outcomes;
+using Orleans.Concurrency;
+
+namespace Experiments.Grains;
+
+/// <summary>Hands out the shards of one sweep.</summary>
+/// <remarks>
+/// Key: the sweep's id. Holds a ledger of the sweep's shards, a cache of the store's rows that one SELECT rebuilds; every
+/// grant is made by the store, under an epoch. So two activations at once, or one in each of two clusters, do no harm.
+/// </remarks>
+[Alias(Aliases.SweepGrain)]
+public interface ISweepGrain : IGrainWithIntegerKey
+{
+    /// <summary>Leases up to the wanted number of shards to a node, after noting what the node has finished since it last
+    /// asked. Asking again with the same sequence number returns the same leases and grants nothing.</summary>
+    [Alias("Take"), ResponseTimeout("00:00:30")]
+    Task<LeaseGrant> Take(LeaseRequest request, CancellationToken cancellation = default);
+
+    /// <summary>How the ledger stands. Changes nothing, waits for nothing.</summary>
+    [Alias("Progress"), AlwaysInterleave, ResponseTimeout("00:00:05")]
+    ValueTask<LedgerProgress> Progress();
+}
+
+/// <param name="NodeId">The asking node's row in the store.</param>
+/// <param name="Sequence">Grows with every request of the node; the same number is the same request.</param>
+/// <param name="Wanted">Most shards to grant; 0 only reports.</param>
+/// <param name="Duration">How long the leases last unless renewed.</param>
+/// <param name="Committed">What the node has stored since its last request.</param>
+/// <param name="Released">What it has given back since.</param>
+[GenerateSerializer, Immutable, Alias(Aliases.LeaseRequest)]
+public sealed record LeaseRequest(
+    [property: Id(0)] int NodeId,
+    [property: Id(1)] long Sequence,
+    [property: Id(2)] int Wanted,
+    [property: Id(3)] TimeSpan Duration,
+    [property: Id(4)] ShardLease[] Committed,
+    [property: Id(5)] ShardLease[] Released);
+
+/// <param name="Leases">Longest predicted first.</param>
+/// <param name="SweepDone">Every shard is done in the store, and the sweep with them.</param>
+[GenerateSerializer, Immutable, Alias(Aliases.LeaseGrant)]
+public sealed record LeaseGrant([property: Id(0)] ShardLease[] Leases, [property: Id(1)] bool SweepDone);
+
+[GenerateSerializer, Immutable, Alias(Aliases.LedgerProgress)]
+public sealed record LedgerProgress(
+    [property: Id(0)] int Total, [property: Id(1)] int Ready, [property: Id(2)] int Leased, [property: Id(3)] int Done);
+
+/// <summary>A lease on the wire: <see cref="ShardLease"/> belongs to a room that knows no Orleans.</summary>
+[GenerateSerializer, Immutable, Alias(Aliases.ShardLease)]
+public readonly record struct ShardLeaseSurrogate(
+    [property: Id(0)] long SweepId,
+    [property: Id(1)] int Shard,
+    [property: Id(2)] int Epoch,
+    [property: Id(3)] long FirstInstance,
+    [property: Id(4)] long EndInstance,
+    [property: Id(5)] long FirstTrial,
+    [property: Id(6)] int Trials,
+    [property: Id(7)] int StoredTrials);
+
+[RegisterConverter]
+public sealed class ShardLeaseConverter : IConverter<ShardLease, ShardLeaseSurrogate>
+{
+    public ShardLease ConvertFromSurrogate(in ShardLeaseSurrogate surrogate) => new(
+        surrogate.SweepId, surrogate.Shard, surrogate.Epoch, surrogate.FirstInstance, surrogate.EndInstance,
+        surrogate.FirstTrial, surrogate.Trials, surrogate.StoredTrials);
+
+    public ShardLeaseSurrogate ConvertToSurrogate(in ShardLease value) => new(
+        value.SweepId, value.Shard, value.Epoch, value.FirstInstance, value.EndInstance,
+        value.FirstTrial, value.Trials, value.StoredTrials);
+}

@@ -1,0 +1,116 @@
+using System.Diagnostics;
+using Experiments.Results.Outcomes;
+
+namespace Experiments.Grains.Running;
+
+/// <summary>What a shard's computation left, to be committed.</summary>
+public sealed record ShardResult(IReadOnlyList<TrialOutcome> Outcomes, IReadOnlyList<ReferenceRecord> References);
+
+/// <summary>One lease's computation: what to run, how far it is, and its end.</summary>
+public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, CancellationToken cancellation)
+{
+    private readonly TaskCompletionSource<ShardResult> _completion =
+        new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    private int _begun;
+    private volatile bool _started;
+    private long _done;
+    private long _failed;
+    private long _skipped;
+    private long _referenceHits;
+
+    public SweepPlan Plan { get; } = plan;
+
+    public ShardLease Lease { get; } = lease;
+
+    /// <summary>Trials that are stored already and are not to be run again.</summary>
+    public IReadOnlySet<long> Stored { get; } = stored;
+
+    /// <summary>Cancelled when the shard is not to be committed, whatever it computes.</summary>
+    public CancellationToken Cancellation { get; } = cancellation;
+
+    /// <summary>The grain call that began it: the parent of its spans.</summary>
+    public ActivityContext Parent { get; private set; }
+
+    /// <summary>Whether a lane has taken it up.</summary>
+    public bool Started => _started;
+
+    /// <summary>Ends when the lane does; cancelled when <see cref="Cancellation"/> is, faulted by our own mistakes alone.</summary>
+    public Task<ShardResult> Completion => _completion.Task;
+
+    /// <summary>Whether its outcomes are counted among the committed ones; guarded by whoever counts.</summary>
+    internal bool Counted { get; set; }
+
+    public long Done => Volatile.Read(ref _done);
+
+    public long Failed => Volatile.Read(ref _failed);
+
+    public long Skipped => Volatile.Read(ref _skipped);
+
+    public long ReferenceHits => Volatile.Read(ref _referenceHits);
+
+    /// <summary>True for the first caller alone: a shard is queued once, however often its grain is asked.</summary>
+    internal bool TryBegin(ActivityContext parent)
+    {
+        if (Interlocked.Exchange(ref _begun, 1) != 0)
+        {
+            return false;
+        }
+
+        Parent = parent;
+
+        // One that waits for a lane ends at once when it is cancelled, however long the lane is busy.
+        Cancellation.UnsafeRegister(
+            static run =>
+            {
+                if (run is ShardRun { Started: false } waiting)
+                {
+                    waiting._completion.TrySetCanceled(waiting.Cancellation);
+                }
+            },
+            this);
+        return true;
+    }
+
+    /// <summary>Runs it on the calling thread, a lane's, and reports the end.</summary>
+    internal void Execute(ShardRunner runner, Lane lane)
+    {
+        _started = true;
+        try
+        {
+            Cancellation.ThrowIfCancellationRequested();
+            _completion.TrySetResult(runner.Run(this, lane));
+        }
+        catch (OperationCanceledException) when (Cancellation.IsCancellationRequested)
+        {
+            _completion.TrySetCanceled(Cancellation);
+        }
+        catch (Exception exception)
+        {
+            // Nothing may escape to the lane's thread; whoever awaits the completion gets it.
+            _completion.TrySetException(exception);
+        }
+    }
+
+    /// <summary>Ends a run that will never be queued.</summary>
+    internal void Abandon() => _completion.TrySetCanceled(CancellationToken.None);
+
+    internal void Count(TrialStatus status)
+    {
+        // One writer, the lane; readers are a live view's.
+        switch (status)
+        {
+            case TrialStatus.Done:
+                Volatile.Write(ref _done, _done + 1);
+                break;
+            case TrialStatus.Failed:
+                Volatile.Write(ref _failed, _failed + 1);
+                break;
+            default:
+                Volatile.Write(ref _skipped, _skipped + 1);
+                break;
+        }
+    }
+
+    internal void CountReferenceHit() => Volatile.Write(ref _referenceHits, _referenceHits + 1);
+}

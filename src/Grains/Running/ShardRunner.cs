@@ -1,0 +1,678 @@
+using System.Buffers.Binary;
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.IO.Hashing;
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using Experiments.Grains.Telemetry;
+using Experiments.Kernels;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Results.Outcomes;
+using Experiments.Results.Sweeps;
+
+namespace Experiments.Grains.Running;
+
+/// <summary>Runs one shard's trials, on the thread that calls it, and returns what is to be committed.</summary>
+/// <remarks>
+/// For each instance: draw it once, compute its float64 reference once, call every trial once untimed (errors, digest,
+/// diagnostics, phases), then time the trials against each other in paired rounds. A trial that fails or is skipped is an
+/// outcome with a reason; only cancellation and our own mistakes leave by exception. Safe for several lanes at once.
+/// </remarks>
+public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IReferenceLibrary references, TimeProvider time)
+{
+    private readonly Workbench _workbench = workbench;
+    private readonly MemoryBudget _memory = memory;
+    private readonly IReferenceLibrary _references = references;
+    private readonly TimeProvider _time = time;
+
+    /// <summary>What is shorter than this gets no span of its own.</summary>
+    public const double ShortestSpanSeconds = 1e-3;
+
+    // A reference is looked for in the store when computing it would take about 20 ms (by the kernel's own model at one
+    // GFLOP/s, slow for any processor of today): a look-up takes one. It is kept there when it took 50 ms and is not large.
+    private const double FlopsWorthALookUp = 2e7;
+    private const double SecondsWorthKeeping = 0.05;
+    private const long MostForwardBytesKept = 16L << 20;
+    private const string ReferenceKernel = "exact";
+
+    private readonly ConcurrentDictionary<(string Kernel, string Precision), Warmth> _warmth = new();
+
+    /// <summary>The shard's outcomes, in the order of its trials.</summary>
+    /// <exception cref="OperationCanceledException">The run was cancelled; nothing of it is to be committed.</exception>
+    /// <exception cref="InvalidOperationException">The lease and the expansion of the sweep disagree.</exception>
+    public ShardResult Run(ShardRun run, Lane lane)
+    {
+        ArgumentNullException.ThrowIfNull(run);
+        ArgumentNullException.ThrowIfNull(lane);
+        long start = Stopwatch.GetTimestamp();
+        List<TrialOutcome> outcomes = new(run.Lease.Trials - Math.Min(run.Lease.Trials, run.Stored.Count));
+        List<ReferenceRecord> kept = [];
+        long trial = run.Lease.FirstTrial;
+        for (long index = run.Lease.FirstInstance; index < run.Lease.EndInstance; index++)
+        {
+            run.Cancellation.ThrowIfCancellationRequested();
+            if (run.Plan.At(index) is InstancePlan plan)
+            {
+                new InstanceRun(this, run, lane, plan, trial, outcomes, kept).Execute();
+                trial += plan.Trials.Count;
+                Failpoints.Hit(Failpoints.MidShard);
+            }
+        }
+
+        // A trial under another's number would be the worst of all faults, so the numbering is checked where it is used.
+        if (trial != run.Lease.FirstTrial + run.Lease.Trials)
+        {
+            throw new InvalidOperationException(
+                $"Shard {run.Lease.Shard} of sweep {run.Lease.SweepId} was planned with {run.Lease.Trials} trials and expands "
+                + $"to {trial - run.Lease.FirstTrial}: this build expands sweeps differently from the one that planned it.");
+        }
+
+        lane.Scratch.Trim();
+        Measured(run, outcomes, Stopwatch.GetElapsedTime(start));
+        return new ShardResult(outcomes, kept);
+    }
+
+    private static void Measured(ShardRun run, List<TrialOutcome> outcomes, TimeSpan elapsed)
+    {
+        ExperimentsTelemetry.ShardDuration.Record(elapsed.TotalSeconds);
+        ExperimentsTelemetry.Trials.Add(run.Done, new KeyValuePair<string, object?>("status", "done"));
+        ExperimentsTelemetry.Trials.Add(run.Failed, new KeyValuePair<string, object?>("status", "failed"));
+        ExperimentsTelemetry.Trials.Add(run.Skipped, new KeyValuePair<string, object?>("status", "skipped"));
+        if (ExperimentsTelemetry.TrialDuration.Enabled)
+        {
+            foreach (TrialOutcome outcome in outcomes)
+            {
+                if (outcome.SecondsMedian is double seconds)
+                {
+                    ExperimentsTelemetry.TrialDuration.Record(
+                        seconds, new KeyValuePair<string, object?>("experiments.kernel", outcome.Spec.Kernel));
+                }
+            }
+        }
+    }
+
+    /// <summary>One instance on its lane, from the drawing to the outcomes.</summary>
+    private readonly ref struct InstanceRun
+    {
+        private readonly ShardRunner _runner;
+        private readonly ShardRun _run;
+        private readonly Lane _lane;
+        private readonly InstancePlan _plan;
+        private readonly long _firstTrial;
+        private readonly List<TrialOutcome> _outcomes;
+        private readonly List<ReferenceRecord> _kept;
+        private readonly List<TrialRun> _trials;
+
+        public InstanceRun(
+            ShardRunner runner, ShardRun run, Lane lane, InstancePlan plan, long firstTrial,
+            List<TrialOutcome> outcomes, List<ReferenceRecord> kept)
+        {
+            _runner = runner;
+            _run = run;
+            _lane = lane;
+            _plan = plan;
+            _firstTrial = firstTrial;
+            _outcomes = outcomes;
+            _kept = kept;
+            _trials = lane.Scratch.Trials;
+        }
+
+        private InstanceSpec Instance => _plan.Instance;
+
+        public void Execute()
+        {
+            _trials.Clear();
+            long start = Stopwatch.GetTimestamp();
+            DateTimeOffset startedAt = _runner._time.GetUtcNow();
+            if (!Gather(startedAt))
+            {
+                return;
+            }
+
+            InstanceTrace trace = new(start, startedAt);
+            _lane.Begin(Instance, "drawing");
+            double bytes = PredictBytes();
+            if (_trials.Exists(t => t.Alive))
+            {
+                using (_runner._memory.Reserve(bytes, _run.Cancellation))
+                {
+                    Compute(trace);
+                }
+            }
+
+            foreach (TrialRun trial in _trials)
+            {
+                if (!trial.Companion)
+                {
+                    _outcomes.Add(trial.Outcome);
+                    _run.Count(trial.Outcome.Status);
+                }
+            }
+
+            trace.Write(_run, _plan, _trials, Stopwatch.GetTimestamp());
+            _trials.Clear();
+        }
+
+        /// <summary>Makes the trials that are to run; false when all are stored already.</summary>
+        private bool Gather(DateTimeOffset startedAt)
+        {
+            bool any = false;
+            for (int i = 0; i < _plan.Trials.Count; i++)
+            {
+                TrialSpec spec = _plan.Trials[i];
+                bool stored = _run.Stored.Count > 0 && _run.Stored.Contains(_firstTrial + i);
+
+                // A stored exact trial runs again beside the new ones, or they would have nothing to be paired with.
+                if (stored && spec.Kernel != ReferenceKernel)
+                {
+                    continue;
+                }
+
+                TrialOutcome outcome = new()
+                {
+                    Trial = _firstTrial + i,
+                    InstanceIndex = _plan.Index,
+                    Instance = Instance,
+                    Spec = spec,
+                    StartedAt = startedAt,
+                };
+                _trials.Add(new TrialRun(_run, _lane.Scratch, outcome, ConfigurationOf(spec), companion: stored));
+                any |= !stored;
+            }
+
+            return any;
+        }
+
+        private Configuration ConfigurationOf(TrialSpec spec)
+        {
+            Dictionary<TrialSpec, Configuration> known = _lane.Scratch.Configurations;
+            if (!known.TryGetValue(spec, out Configuration? configuration))
+            {
+                Warmth warmth = _runner._warmth.GetOrAdd(
+                    (spec.Kernel, spec.Precision), static _ => new Warmth());
+                known.Add(spec, configuration = new Configuration(spec, _runner._workbench.Kernel(spec.Kernel), warmth));
+            }
+
+            return configuration;
+        }
+
+        /// <summary>What the instance will need at once, after skipping the trials that need more than they may.</summary>
+        private double PredictBytes()
+        {
+            double n = Instance.N;
+            double d = Instance.D;
+            double numbersIn = (4 * n * d) + (2 * d * d);
+            double numbersOut = (n * d) + (d * d);
+            bool single = _trials.Exists(t => t.IsSingle);
+            bool referenced = _run.Plan.Measure.Reference == ReferenceMode.ExactFloat64;
+
+            // The drawing in double, its copy in float, and the reference's answer stay throughout.
+            double common = (8 * numbersIn) + (single ? 4 * numbersIn : 0) + (referenced ? 8 * numbersOut : 0);
+            double most = common;
+            long limit = Math.Min(_run.Plan.Limits.MemoryBytes ?? _runner._memory.Default, _runner._memory.Limit);
+            string? unreferenced = null;
+            if (referenced)
+            {
+                try
+                {
+                    most = Math.Max(most, common + PredictReference().StateBytes);
+                }
+                catch (ArgumentException impossible)
+                {
+                    unreferenced = $"no reference: {Describe.Exception(impossible)}";
+                }
+            }
+
+            double least = most;
+
+            foreach (TrialRun trial in _trials)
+            {
+                int size = trial.IsSingle ? 4 : 8;
+                if (!trial.Configuration.TryPredict(Instance.N, Instance.D, out KernelCost cost, out string? impossible))
+                {
+                    trial.Fail(impossible!);
+                    continue;
+                }
+
+                trial.Cost = cost;
+                trial.Outcome.Flops = trial.Cost.Flops;
+                trial.Outcome.StateBytes = trial.Cost.StateBytes;
+                trial.Outcome.Rank = trial.Cost.Rank;
+                double needs = Math.Max(least, common + (size * numbersOut) + trial.Cost.StateBytes);
+                if (!(needs <= limit))
+                {
+                    trial.Skip(_run.Plan.Limits.MemoryBytes is long asked && asked > limit
+                        ? $"needs {Describe.Bytes(needs)}, this machine has {Describe.Bytes(limit)} free"
+                        : $"needs {Describe.Bytes(needs)}, limit {Describe.Bytes(limit)}");
+                }
+                else if (unreferenced is not null)
+                {
+                    trial.Fail(unreferenced);
+                }
+                else
+                {
+                    most = Math.Max(most, needs);
+                }
+            }
+
+            return most;
+        }
+
+        private void Compute(InstanceTrace trace)
+        {
+            if (!TryDraw(trace, out AttentionProblem<double>? problem))
+            {
+                return;
+            }
+
+            double bound = Math.Max(LargestOfProduct(problem.A1, problem.X, problem.N, problem.D), Largest(problem.A2));
+            Reference reference = FindReference(problem, trace);
+            double? theorem = null;
+            AttentionProblem<float>? single = null;
+            bool thoroughly = _run.Plan.Measure.MinTime > TimeSpan.Zero;
+            foreach (TrialRun trial in _trials)
+            {
+                trial.Outcome.BoundMeasured = bound;
+                if (!trial.Alive)
+                {
+                    continue;
+                }
+
+                _run.Cancellation.ThrowIfCancellationRequested();
+                if (trial.IsSingle)
+                {
+                    trial.Use(single ??= problem.To<float>());
+                }
+                else
+                {
+                    trial.Use(problem);
+                }
+
+                _lane.Begin(trial.Spec);
+                trial.WarmUp(thoroughly);
+                trial.Outcome.StartedAt = trace.At(Stopwatch.GetTimestamp());
+                if (trial.CallOnce())
+                {
+                    if (trial.IsSingle)
+                    {
+                        Judge(trial, _lane.Scratch.Output<float>(Instance.N, Instance.D), reference);
+                    }
+                    else
+                    {
+                        Judge(trial, _lane.Scratch.Output<double>(Instance.N, Instance.D), reference);
+                    }
+
+                    if (trial.Outcome is { GradientAbsoluteError: double error, PredictedExpError: double epsilon } outcome)
+                    {
+                        outcome.TheoremBound = (theorem ??= TheoremFactor(problem, reference)) * epsilon;
+                        outcome.TheoremSlack = error > 0 ? outcome.TheoremBound / error : null;
+                    }
+                }
+            }
+
+            trace.RoundsStart = Stopwatch.GetTimestamp();
+            trace.Rounds = PairedRounds.Run(_trials, _run.Plan.Measure, BuiltInCatalog.RequestOf(Instance).Key);
+            trace.RoundsEnd = Stopwatch.GetTimestamp();
+            foreach (TrialRun trial in _trials)
+            {
+                if (trial.Alive && trial.Samples.Count > 0)
+                {
+                    Summarise(trial);
+                }
+            }
+
+            foreach (TrialRun trial in _trials)
+            {
+                if (trial.Alive && Exact(trial) is TrialRun exact)
+                {
+                    trial.Outcome.SpeedupOverExact = Speedup(exact, trial);
+                }
+            }
+        }
+
+        private bool TryDraw(InstanceTrace trace, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out AttentionProblem<double>? problem)
+        {
+            problem = null;
+            string? fault;
+            try
+            {
+                problem = _runner._workbench.Family(Instance.Family).Draw(BuiltInCatalog.RequestOf(Instance));
+                fault = problem.FirstNonFinite();
+            }
+            catch (Exception impossible) when (impossible is not OperationCanceledException)
+            {
+                // A missing file, a shape that does not fit, no memory: the instance's trials fail with it, the sweep goes on.
+                fault = Describe.Exception(impossible);
+            }
+
+            trace.DrawEnd = Stopwatch.GetTimestamp();
+            if (problem is not null && fault is null)
+            {
+                return true;
+            }
+
+            foreach (TrialRun trial in _trials)
+            {
+                if (trial.Alive)
+                {
+                    trial.Fail($"the instance cannot be used: {fault}");
+                }
+            }
+
+            problem = null;
+            return false;
+        }
+
+        private KernelCost PredictReference() =>
+            _runner._workbench.Kernel(ReferenceKernel).Predict(Instance.N, Instance.D, 8, 1, Settings.None);
+
+        private Reference FindReference(AttentionProblem<double> problem, InstanceTrace trace)
+        {
+            if (_run.Plan.Measure.Reference == ReferenceMode.None)
+            {
+                return default;
+            }
+
+            _lane.Begin(Instance, "reference");
+            trace.ReferenceStart = Stopwatch.GetTimestamp();
+            IGradientKernel kernel = _runner._workbench.Kernel(ReferenceKernel);
+            bool costly = PredictReference().Flops >= FlopsWorthALookUp;
+            Reference reference;
+            if (costly && _runner._references.Find(Instance.Key, _run.Cancellation) is ReferenceRecord stored
+                && stored.Gradient.Length == problem.X.Length && stored.Forward.Length == problem.A3.Length)
+            {
+                _run.CountReferenceHit();
+                ExperimentsTelemetry.ReferenceHits.Add(1);
+                trace.ReferenceFound = true;
+                reference = new Reference(
+                    stored.Gradient, stored.Forward, stored.Loss, stored.MaxLogit, stored.RmsLogit, null);
+            }
+            else
+            {
+                reference = ComputeReference(kernel, problem, costly);
+            }
+
+            trace.ReferenceEnd = Stopwatch.GetTimestamp();
+            return reference;
+        }
+
+        private Reference ComputeReference(IGradientKernel kernel, AttentionProblem<double> problem, bool costly)
+        {
+            LaneScratch scratch = _lane.Scratch;
+            try
+            {
+                // Its bits do not depend on the threads, so an expensive one takes all that this shard has to itself.
+                int threads = costly && !_run.Plan.Measure.Sharing ? Environment.ProcessorCount : 1;
+                TimeSpan limit = _run.Plan.Limits.TrialTimeout;
+                scratch.Arm(limit, limit, _run.Cancellation);
+                GradientOutput<double> output = scratch.Reference(problem.N, problem.D);
+                long start = Stopwatch.GetTimestamp();
+                kernel.Compute(problem, Settings.None, output, scratch.Context(threads, phases: false));
+                double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+                if (!double.IsFinite(output.Loss) || FirstNonFinite<double>(output.DX) >= 0)
+                {
+                    return Reference.Missing("no reference: the exact gradient in float64 is not finite");
+                }
+
+                if (seconds >= SecondsWorthKeeping && 8L * output.Forward.Length <= MostForwardBytesKept)
+                {
+                    _kept.Add(new ReferenceRecord(
+                        Instance.Key, [.. output.DX], [.. output.Forward], output.Loss, output.MaxLogit, output.RmsLogit,
+                        seconds));
+                }
+
+                return new Reference(output.DX, output.Forward, output.Loss, output.MaxLogit, output.RmsLogit, null);
+            }
+            catch (OperationCanceledException) when (_run.Cancellation.IsCancellationRequested)
+            {
+                throw;
+            }
+            catch (OperationCanceledException) when (scratch.TimedOut)
+            {
+                return Reference.Missing(
+                    $"no reference: it timed out after {Describe.Time(_run.Plan.Limits.TrialTimeout)} (limits.trial_timeout)");
+            }
+            catch (Exception fault)
+            {
+                // The trials still run; their errors stay unknown, and each says why.
+                return Reference.Missing($"no reference: {Describe.Exception(fault)}");
+            }
+        }
+
+        /// <summary>Fills in what the untimed call showed.</summary>
+        private void Judge<T>(TrialRun trial, GradientOutput<T> output, Reference reference)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            TrialOutcome outcome = trial.Outcome;
+            outcome.MinRowSumOverN = Known(output.MinRowSumOverN);
+            outcome.NonPositiveRowSums = output.NonPositiveRowSums;
+            outcome.FittedRadius = Known(output.FittedRadius);
+            outcome.PredictedExpError = Known(output.PredictedExpError);
+            outcome.MaxLogit = Known(reference.Gradient is null ? output.MaxLogit : reference.MaxLogit) ?? Known(output.MaxLogit);
+            outcome.RmsLogit = Known(reference.Gradient is null ? output.RmsLogit : reference.RmsLogit) ?? Known(output.RmsLogit);
+            AddPhases(outcome);
+            if (output.NonPositiveRowSums > 0)
+            {
+                trial.Fail($"{output.NonPositiveRowSums} of {Instance.N} row sums are not positive");
+                return;
+            }
+
+            int bad = FirstNonFinite<T>(output.DX);
+            if (bad >= 0)
+            {
+                trial.Fail($"the gradient is not finite: dX[{bad / Instance.D}, {bad % Instance.D}] is {output.DX[bad]}");
+                return;
+            }
+
+            if (!double.IsFinite(output.Loss))
+            {
+                trial.Fail($"the loss is {output.Loss}");
+                return;
+            }
+
+            bad = FirstNonFinite<T>(output.Forward);
+            if (bad >= 0)
+            {
+                trial.Fail(
+                    $"the forward output is not finite: F[{bad / Instance.D}, {bad % Instance.D}] is {output.Forward[bad]}");
+                return;
+            }
+
+            outcome.Loss = output.Loss;
+            outcome.Digest = Digest<T>(output.DX);
+            if (reference.Gradient is null)
+            {
+                outcome.Reason = reference.Missed;
+                return;
+            }
+
+            (double error, double scale) = Distance<T>(output.DX, reference.Gradient);
+            outcome.GradientAbsoluteError = error;
+            outcome.GradientRelativeError = Ratio(error, scale);
+            outcome.LossRelativeError = Ratio(Math.Abs(output.Loss - reference.Loss), Math.Abs(reference.Loss));
+            (double forwardError, double forwardScale) = Distance<T>(output.Forward, reference.Forward);
+            outcome.ForwardRelativeError = Ratio(forwardError, forwardScale);
+        }
+
+        /// <summary>The theorem's bound on the gradient's absolute error is this times the relative error of each exponential.</summary>
+        private static double TheoremFactor(AttentionProblem<double> gold, Reference reference)
+        {
+            double h = LargestOfProduct(gold.A3, gold.Y, gold.N, gold.D);
+            (double c, _) = Distance<double>(reference.Forward, gold.E);
+            return gold.N * Largest(gold.A1) * Largest(gold.A2) * h * ((6 * c) + (4 * h));
+        }
+
+        private void AddPhases(TrialOutcome outcome)
+        {
+            foreach (Phase phase in _lane.Scratch.Phases)
+            {
+                double seconds = (phase.End - phase.Start) / (double)Stopwatch.Frequency;
+                switch (phase.Name)
+                {
+                    case "project":
+                        outcome.ProjectSeconds = (outcome.ProjectSeconds ?? 0) + seconds;
+                        break;
+                    case "moments":
+                        outcome.MomentsSeconds = (outcome.MomentsSeconds ?? 0) + seconds;
+                        break;
+                    case "rows":
+                        outcome.RowsSeconds = (outcome.RowsSeconds ?? 0) + seconds;
+                        break;
+                    case "reduce":
+                        outcome.ReduceSeconds = (outcome.ReduceSeconds ?? 0) + seconds;
+                        break;
+                }
+            }
+        }
+
+        private static void Summarise(TrialRun trial)
+        {
+            double[] samples = [.. trial.Samples];
+            TrialOutcome outcome = trial.Outcome;
+            double median = PairedRounds.Median(samples);
+            outcome.Samples = samples;
+            outcome.SecondsMin = samples.Min();
+            outcome.SecondsMedian = median;
+            outcome.SecondsMad = PairedRounds.MedianAbsoluteDeviation(samples, median);
+            outcome.CoreSeconds = trial.Spec.Threads * median;
+        }
+
+        /// <summary>The exact trial of the same precision that was timed beside this one; of the same threads if there is one.</summary>
+        private TrialRun? Exact(TrialRun trial)
+        {
+            TrialRun? found = null;
+            foreach (TrialRun other in _trials)
+            {
+                if (other.Spec.Kernel == ReferenceKernel && other.IsSingle == trial.IsSingle && other.Alive
+                    && (found is null || other.Spec.Threads == trial.Spec.Threads))
+                {
+                    found = other;
+                }
+            }
+
+            return found;
+        }
+
+        private static double? Speedup(TrialRun exact, TrialRun trial)
+        {
+            int rounds = Math.Min(exact.Samples.Count, trial.Samples.Count);
+            if (rounds == 0)
+            {
+                return null;
+            }
+
+            Span<double> ratios = rounds <= 64 ? stackalloc double[rounds] : new double[rounds];
+            for (int i = 0; i < rounds; i++)
+            {
+                ratios[i] = exact.Samples[i] / trial.Samples[i];
+            }
+
+            double median = PairedRounds.Median(ratios);
+            return double.IsFinite(median) ? median : null;
+        }
+    }
+
+    /// <summary>128-bit hash of the numbers' little-endian bytes: equal bits, equal digest, on any machine.</summary>
+    internal static Guid Digest<T>(ReadOnlySpan<T> values)
+        where T : unmanaged
+    {
+        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
+        byte[]? swapped = null;
+        if (!BitConverter.IsLittleEndian)
+        {
+            swapped = bytes.ToArray();
+            int size = Unsafe.SizeOf<T>();
+            for (int i = 0; i < swapped.Length; i += size)
+            {
+                swapped.AsSpan(i, size).Reverse();
+            }
+        }
+
+        UInt128 hash = XxHash128.HashToUInt128(swapped ?? bytes);
+        Span<byte> text = stackalloc byte[16];
+        BinaryPrimitives.WriteUInt128BigEndian(text, hash);
+        return new Guid(text, bigEndian: true);
+    }
+
+    // The loops below are optimised at their first call: the runtime finds out by itself that they are hot when a short sweep
+    // of small trials is half over.
+
+    private static double? Known(double value) => double.IsFinite(value) ? value : null;
+
+    private static double? Ratio(double error, double scale) => error == 0 ? 0 : scale > 0 ? error / scale : null;
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static int FirstNonFinite<T>(ReadOnlySpan<T> values)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        for (int i = 0; i < values.Length; i++)
+        {
+            if (!T.IsFinite(values[i]))
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
+    /// <summary>‖values − gold‖∞ and ‖gold‖∞, in double.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static (double Error, double Scale) Distance<T>(ReadOnlySpan<T> values, ReadOnlySpan<double> gold)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        double error = 0;
+        double scale = 0;
+        for (int i = 0; i < values.Length; i++)
+        {
+            error = Math.Max(error, Math.Abs(double.CreateTruncating(values[i]) - gold[i]));
+            scale = Math.Max(scale, Math.Abs(gold[i]));
+        }
+
+        return (error, scale);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static double Largest(ReadOnlySpan<double> values)
+    {
+        double largest = 0;
+        foreach (double value in values)
+        {
+            largest = Math.Max(largest, Math.Abs(value));
+        }
+
+        return largest;
+    }
+
+    /// <summary>‖A X‖∞ of A (n, d) and X (d, d), without keeping the product.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static double LargestOfProduct(double[] a, double[] x, int n, int d)
+    {
+        double largest = 0;
+        Span<double> row = d <= 256 ? stackalloc double[d] : new double[d];
+        for (int i = 0; i < n; i++)
+        {
+            row.Clear();
+            for (int k = 0; k < d; k++)
+            {
+                double value = a[(i * d) + k];
+                for (int j = 0; j < d; j++)
+                {
+                    row[j] += value * x[(k * d) + j];
+                }
+            }
+
+            largest = Math.Max(largest, Largest(row));
+        }
+
+        return largest;
+    }
+
+    /// <summary>An instance's reference while its trials run, or why there is none.</summary>
+    private readonly record struct Reference(
+        double[]? Gradient, double[] Forward, double Loss, double MaxLogit, double RmsLogit, string? Missed)
+    {
+        public static Reference Missing(string reason) => new(null, [], double.NaN, double.NaN, double.NaN, reason);
+    }
+}

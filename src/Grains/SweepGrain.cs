@@ -1,0 +1,128 @@
+using Experiments.Grains.Running;
+using Experiments.Results.Outcomes;
+using Experiments.Results.Store;
+using Orleans.Placement;
+
+namespace Experiments.Grains;
+
+/// <inheritdoc cref="ISweepGrain"/>
+[PreferLocalPlacement]
+public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, ISweepGrain
+{
+    // Where everything left is leased by others, the rows are looked at again this often: a dead holder shows there.
+    private static readonly TimeSpan LoadAgainAfter = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Adopt = TimeSpan.FromSeconds(10);
+
+    private readonly ShardLedger _ledger = new(time);
+    private readonly Dictionary<int, (long Sequence, LeaseGrant Grant)> _answers = [];
+    private long _loadedAt;
+
+    private long SweepId => this.GetPrimaryKeyLong();
+
+    public async Task<LeaseGrant> Take(LeaseRequest request, CancellationToken cancellation)
+    {
+        if (_answers.TryGetValue(request.NodeId, out (long Sequence, LeaseGrant Grant) last)
+            && last.Sequence == request.Sequence)
+        {
+            return last.Grant;
+        }
+
+        ResultStore store = await stores.GetAsync(cancellation);
+        if (_ledger.Stale)
+        {
+            await LoadAsync(store, cancellation);
+        }
+
+        foreach (ShardLease lease in request.Committed)
+        {
+            _ledger.Complete(lease);
+        }
+
+        foreach (ShardLease lease in request.Released)
+        {
+            _ledger.Release(lease);
+        }
+
+        if (_ledger.Done == _ledger.Total)
+        {
+            // All done as far as is known here; the rows say whether it is so, or whether failed trials were put back since.
+            await LoadAsync(store, cancellation);
+        }
+
+        IReadOnlyList<ShardLease> leases = await GrantAsync(store, request, cancellation);
+        LeaseGrant grant = new([.. leases], leases.Count == 0 && await FinishAsync(store, cancellation));
+        _answers[request.NodeId] = (request.Sequence, grant);
+        return grant;
+    }
+
+    public ValueTask<LedgerProgress> Progress() =>
+        new(new LedgerProgress(_ledger.Total, _ledger.Ready, _ledger.Leased, _ledger.Done));
+
+    private async Task<IReadOnlyList<ShardLease>> GrantAsync(
+        ResultStore store, LeaseRequest request, CancellationToken cancellation)
+    {
+        for (int attempt = 0; attempt < 2 && request.Wanted > 0; attempt++)
+        {
+            _ledger.Expire();
+            IReadOnlyList<int> asked = _ledger.Choose(request.Wanted);
+            if (asked.Count > 0)
+            {
+                IReadOnlyList<ShardLease> leases;
+                try
+                {
+                    leases = await store.GrantAsync(SweepId, asked, request.NodeId, request.Duration, cancellation);
+                }
+                catch
+                {
+                    // Whether it was granted is unknown; asking for the same shards again is safe, the epoch tells.
+                    _ledger.Refused(asked);
+                    throw;
+                }
+
+                _ledger.Granted(asked, leases, request.NodeId, request.Duration);
+                if (leases.Count > 0)
+                {
+                    return leases;
+                }
+            }
+
+            // Nothing to be had by what is known here. Others may have finished, died or given back since.
+            if (_ledger.Done == _ledger.Total || time.GetElapsedTime(_loadedAt) < LoadAgainAfter)
+            {
+                break;
+            }
+
+            await LoadAsync(store, cancellation);
+        }
+
+        return [];
+    }
+
+    /// <summary>Whether all is done, by the rows that this turn has loaded; the first to see it says so in the store.</summary>
+    private async Task<bool> FinishAsync(ResultStore store, CancellationToken cancellation)
+    {
+        if (_ledger.Done < _ledger.Total)
+        {
+            return false;
+        }
+
+        SweepProgress progress = await store.ProgressAsync(SweepId, cancellation);
+        long stored = progress.Done + progress.Failed + progress.Skipped;
+        if (stored != progress.Trials)
+        {
+            throw new InvalidOperationException(
+                $"Every shard of sweep {SweepId} is marked done, but {stored} of its {progress.Trials} trials are stored. "
+                + "The store has been changed by other hands; the sweep is left running.");
+        }
+
+        // False when another process was first, which is as good.
+        await store.SetSweepStateAsync(SweepId, SweepState.Done, cancellation);
+        return true;
+    }
+
+    private async Task LoadAsync(ResultStore store, CancellationToken cancellation)
+    {
+        _ledger.Load(await store.LoadShardsAsync(SweepId, cancellation), Adopt);
+        _loadedAt = time.GetTimestamp();
+    }
+}

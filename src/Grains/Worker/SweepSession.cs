@@ -1,0 +1,499 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using Experiments.Grains.Running;
+using Experiments.Grains.Telemetry;
+using Experiments.Results.Outcomes;
+using Experiments.Results.Store;
+
+namespace Experiments.Grains.Worker;
+
+/// <summary>One sweep's run in this process: leases in, commits out.</summary>
+/// <remarks>
+/// Three things go on at once. The pump asks the sweep grain for leases while there is room. Each lease has a task: its grain
+/// starts it, a lane computes it, the task commits it. The keeper renews leases and looks whether the sweep has been cancelled.
+/// A lease ends in exactly one of four ways: committed, lost (someone else's now), released, or left to expire with us.
+/// </remarks>
+[System.Diagnostics.CodeAnalysis.SuppressMessage(
+    "Design", "CA1001", Justification = "Its semaphores and token source hold no handle, and a task that outlives it may use them.")]
+internal sealed class SweepSession(
+    SweepRow row, SweepPlan plan, ResultStore store, IGrainFactory grains, ShardHost host, ComputePool pool,
+    ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
+{
+    private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
+
+    private readonly ISweepGrain _sweep = grains.GetGrain<ISweepGrain>(row.Id);
+    private readonly ConcurrentDictionary<int, Held> _held = new();
+    private readonly ConcurrentQueue<ShardLease> _committed = new();
+    private readonly ConcurrentQueue<ShardLease> _toRelease = new();
+    private readonly SemaphoreSlim _changed = new(0);
+    private readonly SemaphoreSlim _commits = new(options.CommitsInFlight);
+    private readonly CancellationTokenSource _kernels = new();
+    private readonly ActivityContext _origin = Origin(row.Traceparent);
+    private readonly long _startedAt = Stopwatch.GetTimestamp();
+    private readonly ProgressCount _progress = new(row.Trials);
+
+    // Not from 0: a node may run a sweep again, and the grain still remembers the numbers of the first time.
+    private long _sequence = Stopwatch.GetTimestamp();
+    private long _leasesLost;
+    private volatile bool _cancelledElsewhere;
+    private volatile Exception? _fault;
+
+    public RunSnapshot Snapshot() => _progress.Snapshot(
+        _held.Values.Select(h => h.Run), pool, Stopwatch.GetElapsedTime(_startedAt), Volatile.Read(ref _leasesLost), spans.Dropped);
+
+    public async Task<SweepEnd> RunAsync(CancellationToken finish, CancellationToken now)
+    {
+        // What this task and its children do makes no spans by itself: a shard's trace begins where a shard does.
+        Activity.Current = null;
+        _progress.Note(await store.ProgressAsync(row.Id, now));
+        bool done = false;
+        if (row.State == SweepState.Running)
+        {
+            using CancellationTokenSource over = new();
+            using CancellationTokenRegistration cancelNow = now.Register(_kernels.Cancel);
+            using CancellationTokenRegistration wake = finish.Register(Changed);
+            Task keeper = KeepAsync(over.Token);
+            try
+            {
+                done = await PumpAsync(finish, now);
+            }
+            catch (Exception fault)
+            {
+                // Thrown on below, once the kernels have stopped and the leases are given back.
+                Interlocked.CompareExchange(ref _fault, fault, null);
+            }
+
+            try
+            {
+                await SettleAsync(now);
+            }
+            finally
+            {
+                await over.CancelAsync();
+                await keeper;
+            }
+
+            if (_fault is Exception told)
+            {
+                System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(told);
+            }
+        }
+
+        // The end is told by the store, also when the one who is told has stopped listening.
+        SweepProgress progress = await store.ProgressAsync(row.Id, CancellationToken.None);
+        _progress.Note(progress);
+        SweepEnding ending = done || progress.State == SweepState.Done ? SweepEnding.Done
+            : progress.State == SweepState.Cancelled ? SweepEnding.Cancelled
+            : SweepEnding.Interrupted;
+        return new SweepEnd(ending, progress, spans.Dropped);
+    }
+
+    private static ActivityContext Origin(string? traceparent) =>
+        ActivityContext.TryParse(traceparent, null, isRemote: true, out ActivityContext context) ? context : default;
+
+    private bool Stopping(CancellationToken finish, CancellationToken now) =>
+        finish.IsCancellationRequested || now.IsCancellationRequested || _cancelledElsewhere || _fault is not null;
+
+    /// <summary>Takes leases while there is room and starts them; true when the sweep is done.</summary>
+    private async Task<bool> PumpAsync(CancellationToken finish, CancellationToken now)
+    {
+        int lanes = plan.Measure.Sharing ? pool.Lanes.Count : 1;
+        TimeSpan idle = TimeSpan.FromMilliseconds(10);
+        while (!Stopping(finish, now))
+        {
+            // One lease more than lanes, so that a lane that ends goes on at once; and a bound on what waits to be stored.
+            int computing = _held.Values.Count(h => !h.Run.Completion.IsCompleted);
+            int room = Math.Min(lanes + 1 - computing, lanes + 1 + options.CommitsInFlight - _held.Count);
+            if (room <= 0)
+            {
+                await _changed.WaitAsync(options.LookEvery);
+                continue;
+            }
+
+            long asked = Stopwatch.GetTimestamp();
+            DateTimeOffset askedAt = time.GetUtcNow();
+            LeaseGrant grant;
+            try
+            {
+                grant = await TakeAsync(room, now);
+            }
+            catch (OperationCanceledException) when (now.IsCancellationRequested)
+            {
+                return false;
+            }
+
+            if (grant.SweepDone)
+            {
+                return true;
+            }
+
+            foreach (ShardLease lease in grant.Leases)
+            {
+                Failpoints.Hit(Failpoints.AfterLease);
+                Launch(lease, askedAt, Stopwatch.GetElapsedTime(asked));
+            }
+
+            if (grant.Leases.Length > 0)
+            {
+                idle = TimeSpan.FromMilliseconds(10);
+            }
+            else
+            {
+                // The rest is leased, by us or by others: wait for ours to end, or look again after a while.
+                await _changed.WaitAsync(_held.IsEmpty ? idle : LongestIdle);
+                idle = idle * 2 < LongestIdle ? idle * 2 : LongestIdle;
+            }
+        }
+
+        return false;
+    }
+
+    private async Task<LeaseGrant> TakeAsync(int wanted, CancellationToken now)
+    {
+        ShardLease[] committed = Drain(_committed);
+        LeaseRequest request = new(nodeId, ++_sequence, wanted, options.Lease, committed, []);
+        for (int attempt = 1; ; attempt++)
+        {
+            try
+            {
+                return await _sweep.Take(request, now);
+            }
+            catch (Exception fault) when (attempt < 5 && fault is TimeoutException or OrleansMessageRejectionException)
+            {
+                // The same request, by its number: leases that were granted to the lost answer are not lost with it.
+                await Task.Delay(TimeSpan.FromMilliseconds(100 * attempt), time, now);
+            }
+        }
+    }
+
+    private void Launch(ShardLease lease, DateTimeOffset askedAt, TimeSpan waited)
+    {
+        CancellationTokenSource cancel = CancellationTokenSource.CreateLinkedTokenSource(_kernels.Token);
+        HashSet<long> none = [];
+        Held held = new(lease, cancel) { Run = new ShardRun(plan, lease, none, cancel.Token) };
+        _held[lease.Shard] = held;
+        held.Task = FollowAsync(held, askedAt, waited);
+    }
+
+    /// <summary>One lease from its grant to its end. Throws nothing: what goes wrong ends the session.</summary>
+    private async Task FollowAsync(Held held, DateTimeOffset askedAt, TimeSpan waited)
+    {
+        try
+        {
+            await RunShardAsync(held, askedAt, waited);
+        }
+        catch (OperationCanceledException) when (held.Cancel.IsCancellationRequested)
+        {
+            GiveBack(held);
+        }
+        catch (Exception fault)
+        {
+            GiveBack(held);
+            Interlocked.CompareExchange(ref _fault, fault, null);
+            await _kernels.CancelAsync();
+        }
+        finally
+        {
+            host.Forget(held.Run);
+            _held.TryRemove(new KeyValuePair<int, Held>(held.Lease.Shard, held));
+            held.Cancel.Dispose();
+            Changed();
+        }
+    }
+
+    private async Task RunShardAsync(Held held, DateTimeOffset askedAt, TimeSpan waited)
+    {
+        ShardLease lease = held.Lease;
+        Activity.Current = null;
+        using Activity? shard = ExperimentsTelemetry.Source.StartActivity(
+            "shard", ActivityKind.Internal, default(ActivityContext), Tags(lease),
+            _origin == default ? null : [new ActivityLink(_origin)], askedAt);
+        ActivityTraceId trace = shard?.TraceId ?? ActivityTraceId.CreateRandom();
+        if (shard is not null)
+        {
+            ShardTraces.Begin(trace);
+        }
+
+        IReadOnlyList<SpanRecord> spanRecords = [];
+        ShardResult result;
+        try
+        {
+            using (Activity? leased = ExperimentsTelemetry.Source.StartActivity(
+                "lease", ActivityKind.Internal, shard?.Context ?? default, Tags(lease), null, askedAt))
+            {
+                leased?.SetEndTime((askedAt + waited).UtcDateTime);
+            }
+
+            if (lease.StoredTrials > 0)
+            {
+                IReadOnlySet<long> stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token);
+                held.Run = new ShardRun(plan, lease, stored, held.Cancel.Token);
+            }
+
+            host.Expect(held.Run);
+            await StartAsync(held, shard);
+            _ = held.Run.Completion.ContinueWith(
+                _ => Changed(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            result = await held.Run.Completion;
+        }
+        finally
+        {
+            // The root ends before the commit, so that it is stored with the trials that it explains.
+            shard?.Stop();
+            spanRecords = ShardTraces.End(trace, lease);
+        }
+
+        await CommitAsync(held, new ShardCommit(
+            lease, nodeId, SpanRecords.IdOf(trace), result.Outcomes, spanRecords, result.References), shard);
+    }
+
+    private async Task StartAsync(Held held, Activity? shard)
+    {
+        Activity.Current = shard;
+        IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}");
+        for (int attempt = 1; ; attempt++)
+        {
+            try
+            {
+                if (await grain.Start(held.Lease, held.Cancel.Token) == ShardStart.Begun)
+                {
+                    return;
+                }
+
+                if (attempt >= 10)
+                {
+                    throw new InvalidOperationException(
+                        $"The grain of shard {held.Lease.Shard} of sweep {held.Lease.SweepId} stays on another silo.");
+                }
+            }
+            catch (Exception fault) when (attempt < 10 && fault is TimeoutException or OrleansMessageRejectionException)
+            {
+                // Whether it began is unknown, and asking again is safe: a lease is begun once.
+            }
+
+            await Task.Delay(TimeSpan.FromMilliseconds(50 * attempt), time, held.Cancel.Token);
+        }
+    }
+
+    private async Task CommitAsync(Held held, ShardCommit commit, Activity? shard)
+    {
+        Activity.Current = null;
+        await _commits.WaitAsync(CancellationToken.None);
+        try
+        {
+            held.Cancel.Token.ThrowIfCancellationRequested();
+            held.Committing = true;
+            Failpoints.Hit(Failpoints.BeforeCommit);
+            using Activity? span = shard is null ? null : ExperimentsTelemetry.Source.StartActivity(
+                "commit", ActivityKind.Internal, shard.Context, Tags(held.Lease));
+            spans.Own(span);
+            span?.SetTag("experiments.trials", commit.Outcomes.Count);
+            span?.SetTag("experiments.spans", commit.Spans.Count);
+
+            // Not to be cancelled halfway: the transaction is short, and its outcome must be known.
+            CommitResult outcome = await store.CommitAsync(commit, CancellationToken.None);
+            Failpoints.Hit(Failpoints.AfterCommit);
+            span?.SetTag("experiments.commit", outcome.ToString());
+            if (outcome == CommitResult.Stored)
+            {
+                _progress.Committed(held.Run);
+                _committed.Enqueue(held.Lease);
+            }
+            else
+            {
+                Lost(held);
+            }
+        }
+        finally
+        {
+            _commits.Release();
+        }
+    }
+
+    private KeyValuePair<string, object?>[] Tags(ShardLease lease) =>
+    [
+        new("experiments.sweep.id", lease.SweepId),
+        new("experiments.shard", lease.Shard),
+        new("experiments.epoch", lease.Epoch),
+        new("experiments.node", nodeId),
+    ];
+
+    private void GiveBack(Held held)
+    {
+        if (!held.Lost && !held.Committing)
+        {
+            _toRelease.Enqueue(held.Lease);
+        }
+    }
+
+    private void Lost(Held held)
+    {
+        held.Lost = true;
+        Interlocked.Increment(ref _leasesLost);
+        ExperimentsTelemetry.LeasesLost.Add(1);
+    }
+
+    /// <summary>Lets what runs end, or ends it, and gives back what was not stored.</summary>
+    private async Task SettleAsync(CancellationToken now)
+    {
+        if (_cancelledElsewhere || _fault is not null || now.IsCancellationRequested)
+        {
+            await _kernels.CancelAsync();
+        }
+
+        // What no lane has taken up goes back unrun.
+        foreach (Held held in _held.Values)
+        {
+            if (!held.Run.Started)
+            {
+                await held.TryCancelAsync();
+                host.Forget(held.Run);
+            }
+        }
+
+        Task all = Task.WhenAll(_held.Values.Select(h => h.Task));
+        using (CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(now, _kernels.Token))
+        {
+            await all.WaitAsync(options.FinishWithin, time, limit.Token)
+                .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        if (!all.IsCompleted)
+        {
+            // Commits on their way are let through; it is the kernels that are stopped.
+            await _kernels.CancelAsync();
+            await all.WaitAsync(options.GiveUpAfter, time, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        ShardLease[] back = [.. Drain(_toRelease), .. _held.Values.Where(h => !h.Committing && !h.Lost).Select(h => h.Lease)];
+        if (back.Length > 0 && _fault is not StoreUnavailableException)
+        {
+            try
+            {
+                using CancellationTokenSource limit = new(options.GiveUpAfter, time);
+                await store.ReleaseAsync(back, nodeId, limit.Token);
+            }
+            catch (Exception fault) when (fault is StoreUnavailableException or OperationCanceledException)
+            {
+                // Not given back, they go to whoever asks as soon as this process's liveness lock is gone.
+                Interlocked.CompareExchange(ref _fault, fault as StoreUnavailableException, null);
+            }
+        }
+    }
+
+    /// <summary>Renews leases and looks whether the sweep was cancelled, until told that the session is over.</summary>
+    private async Task KeepAsync(CancellationToken over)
+    {
+        long renewedAt = time.GetTimestamp();
+        try
+        {
+            while (true)
+            {
+                await Task.Delay(options.LookEvery, time, over);
+                long before = _progress.CommittedTrials;
+                SweepProgress progress = await store.ProgressAsync(row.Id, over);
+                _progress.Note(progress, before);
+                if (progress.State == SweepState.Cancelled)
+                {
+                    _cancelledElsewhere = true;
+                    await _kernels.CancelAsync();
+                    Changed();
+                }
+                else if (time.GetElapsedTime(renewedAt) >= options.RenewEvery)
+                {
+                    renewedAt = time.GetTimestamp();
+                    await RenewAsync(over);
+                }
+            }
+        }
+        catch (OperationCanceledException) when (over.IsCancellationRequested)
+        {
+            return;
+        }
+        catch (Exception fault)
+        {
+            Interlocked.CompareExchange(ref _fault, fault, null);
+            await _kernels.CancelAsync();
+            Changed();
+        }
+    }
+
+    private async Task RenewAsync(CancellationToken over)
+    {
+        Held[] mine = [.. _held.Values.Where(h => !h.Committing && !h.Lost)];
+        if (mine.Length == 0)
+        {
+            return;
+        }
+
+        IReadOnlyList<ShardLease> still = await store.RenewAsync([.. mine.Select(h => h.Lease)], nodeId, options.Lease, over);
+        HashSet<(int, int)> held = [.. still.Select(l => (l.Shard, l.Epoch))];
+        foreach (Held one in mine)
+        {
+            // A shard that is being committed meanwhile is settled by its commit, which the epoch guards.
+            if (!held.Contains((one.Lease.Shard, one.Lease.Epoch)) && !one.Committing && !one.Lost)
+            {
+                Lost(one);
+                await one.TryCancelAsync();
+            }
+        }
+    }
+
+    private static ShardLease[] Drain(ConcurrentQueue<ShardLease> queue)
+    {
+        List<ShardLease> drained = [];
+        while (queue.TryDequeue(out ShardLease? lease))
+        {
+            drained.Add(lease);
+        }
+
+        return [.. drained];
+    }
+
+    private void Changed()
+    {
+        if (_changed.CurrentCount == 0)
+        {
+            _changed.Release();
+        }
+    }
+
+    /// <summary>A lease of this session, until its end.</summary>
+    private sealed class Held(ShardLease lease, CancellationTokenSource cancel)
+    {
+        private volatile bool _committing;
+        private volatile bool _lost;
+
+        public ShardLease Lease { get; } = lease;
+
+        public CancellationTokenSource Cancel { get; } = cancel;
+
+        public required ShardRun Run { get; set; }
+
+        public Task Task { get; set; } = Task.CompletedTask;
+
+        public bool Committing
+        {
+            get => _committing;
+            set => _committing = value;
+        }
+
+        public bool Lost
+        {
+            get => _lost;
+            set => _lost = value;
+        }
+
+        public async Task TryCancelAsync()
+        {
+            try
+            {
+                await Cancel.CancelAsync();
+            }
+            catch (ObjectDisposedException)
+            {
+                // It has ended by itself meanwhile, which is all that was wanted.
+            }
+        }
+    }
+}

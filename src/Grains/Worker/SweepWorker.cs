@@ -1,0 +1,87 @@
+using System.Collections.Concurrent;
+using Experiments.Grains.Running;
+using Experiments.Grains.Telemetry;
+using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
+using Microsoft.Extensions.Hosting;
+
+namespace Experiments.Grains.Worker;
+
+/// <summary>A silo's worker: it registers the silo as a node, leases shards, has their grains run them, and commits.</summary>
+/// <remarks>Started after the silo and stopped before it, so that leases are given back while grains still answer.</remarks>
+public sealed class SweepWorker(
+    StoreHandle stores, IGrainFactory grains, ShardHost host, ComputePool pool, Catalog catalog, ShardSpanProcessor spans,
+    NodeRow node, SweepWorkerOptions options, TimeProvider time) : BackgroundService
+{
+    private readonly TaskCompletionSource<int> _nodeId = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly ConcurrentDictionary<SweepSession, Task> _sessions = new();
+    private readonly CancellationTokenSource _stopping = new();
+    private volatile SweepSession? _last;
+
+    /// <summary>Runs one sweep here until it is done, cancelled or interrupted.</summary>
+    /// <param name="finishRunning">Take nothing more; what runs may end shortly, the rest is given back.</param>
+    /// <param name="now">Cancel the kernels and give everything back.</param>
+    /// <exception cref="ArgumentException">The store has no such sweep.</exception>
+    /// <exception cref="StoreUnavailableException">The store went away for longer than its retries last.</exception>
+    public async Task<SweepEnd> RunAsync(long sweepId, CancellationToken finishRunning, CancellationToken now)
+    {
+        using CancellationTokenSource finish = CancellationTokenSource.CreateLinkedTokenSource(finishRunning, _stopping.Token);
+        ResultStore store = await stores.GetAsync(now);
+        int nodeId = await _nodeId.Task.WaitAsync(now);
+        SweepRow row = await store.FindSweepAsync(sweepId, now)
+            ?? throw new ArgumentException($"There is no sweep {sweepId} in the store. `experiments list` shows those there are.");
+        SweepSession session = new(row, SweepPlan.Of(row, catalog), store, grains, host, pool, spans, nodeId, options, time);
+        _last = session;
+        Task<SweepEnd> end = session.RunAsync(finish.Token, now);
+        _sessions[session] = end;
+        try
+        {
+            return await end;
+        }
+        finally
+        {
+            _sessions.TryRemove(session, out _);
+        }
+    }
+
+    /// <summary>The sweep that runs here, or was the last to; null before the first.</summary>
+    public RunSnapshot? Snapshot() => _last?.Snapshot();
+
+    public override async Task StopAsync(CancellationToken cancellationToken)
+    {
+        await _stopping.CancelAsync();
+
+        // How each ended is its caller's to hear; here it only matters that it has.
+        await Task.WhenAll(_sessions.Values).WaitAsync(cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await base.StopAsync(cancellationToken);
+        if (_nodeId.Task.IsCompletedSuccessfully)
+        {
+            ResultStore store = await stores.GetAsync(cancellationToken);
+            await store.UnregisterNodeAsync(await _nodeId.Task);
+        }
+    }
+
+    public override void Dispose()
+    {
+        _stopping.Dispose();
+        base.Dispose();
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        try
+        {
+            ResultStore store = await stores.GetAsync(stoppingToken);
+            _nodeId.TrySetResult(await store.RegisterNodeAsync(node, stoppingToken));
+        }
+        catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+        {
+            _nodeId.TrySetCanceled(stoppingToken);
+        }
+        catch (Exception fault)
+        {
+            // Whoever wants to run a sweep hears of it; a silo that nobody asks to has no use for the store.
+            _nodeId.TrySetException(fault);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+namespace Experiments.Grains.Worker;
+
+/// <summary>How a silo's worker leases.</summary>
+public sealed record SweepWorkerOptions
+{
+    /// <summary>How long a lease lasts unless renewed. A dead process is noticed sooner, by its liveness lock.</summary>
+    public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(30);
+
+    public TimeSpan RenewEvery { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>How often the sweep's state is looked at: what a cancellation elsewhere takes to arrive.</summary>
+    public TimeSpan LookEvery { get; init; } = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long the first interruption lets running shards go on.</summary>
+    public TimeSpan FinishWithin { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>How long a cancelled kernel may take to notice before the process stops waiting for it.</summary>
+    public TimeSpan GiveUpAfter { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>Computed shards that may wait for their commit while lanes go on.</summary>
+    public int CommitsInFlight { get; init; } = 2;
+}

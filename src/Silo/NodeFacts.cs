@@ -1,0 +1,72 @@
+using System.Globalization;
+using System.Numerics;
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Text.Json;
+using Experiments.Results.Store;
+
+namespace Experiments.Silo;
+
+/// <summary>What is recorded of the machine and build that computed a trial.</summary>
+public static class NodeFacts
+{
+    private static readonly string[] Packages =
+        ["Orleans.Core", "Orleans.Runtime", "Npgsql", "OpenTelemetry", "StackExchange.Redis", "System.IO.Hashing"];
+
+    /// <summary>This process as a row of the table <c>node</c>.</summary>
+    public static NodeRow OfThisProcess(string? name) =>
+        new(name ?? Environment.MachineName, Environment.MachineName, Environment.ProcessId, Json());
+
+    /// <summary>The build's git commit, from the assembly's informational version <c>0.1.0+commit</c>; null without one.</summary>
+    public static string? GitCommit =>
+        InformationalVersion.Split('+', 2) is [_, { Length: > 0 } commit] ? commit : null;
+
+    private static string InformationalVersion =>
+        typeof(NodeFacts).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
+
+    private static string Json()
+    {
+        using MemoryStream stream = new();
+        using (Utf8JsonWriter json = new(stream))
+        {
+            json.WriteStartObject();
+            json.WriteString("cpu", Processor());
+            json.WriteNumber("cores", Environment.ProcessorCount);
+            json.WriteNumber("memory_bytes", GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+            json.WriteNumber("vector_bits", Vector<byte>.Count * 8);
+            json.WriteString("architecture", RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant());
+            json.WriteString("runtime", RuntimeInformation.FrameworkDescription);
+            json.WriteString("os", RuntimeInformation.OSDescription);
+            json.WriteString("build", InformationalVersion);
+            json.WriteString("git_commit", GitCommit);
+            json.WriteStartObject("packages");
+            foreach (Assembly assembly in AppDomain.CurrentDomain.GetAssemblies()
+                .Where(a => Packages.Contains(a.GetName().Name, StringComparer.Ordinal))
+                .OrderBy(a => a.GetName().Name, StringComparer.Ordinal))
+            {
+                string version = assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion
+                    ?? assembly.GetName().Version?.ToString() ?? "";
+                json.WriteString(assembly.GetName().Name!, version.Split('+')[0]);
+            }
+
+            json.WriteEndObject();
+            json.WriteEndObject();
+        }
+
+        return Encoding.UTF8.GetString(stream.ToArray());
+    }
+
+    private static string Processor()
+    {
+        const string Key = "model name";
+        if (File.Exists("/proc/cpuinfo")
+            && File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith(Key, StringComparison.Ordinal)) is string line)
+        {
+            return line[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim();
+        }
+
+        return Environment.GetEnvironmentVariable("PROCESSOR_IDENTIFIER")
+            ?? string.Create(CultureInfo.InvariantCulture, $"{RuntimeInformation.ProcessArchitecture}");
+    }
+}

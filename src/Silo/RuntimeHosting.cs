@@ -1,0 +1,59 @@
+using Experiments.Grains;
+using Experiments.Grains.Running;
+using Experiments.Grains.Worker;
+using Experiments.Results.Store;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+
+namespace Experiments.Silo;
+
+/// <summary>What a silo needs to run sweeps, whatever cluster it is in.</summary>
+/// <param name="Lanes">Compute threads; null means one less than the machine's cores, at least 1.</param>
+public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench, NodeRow Node, int? Lanes = null)
+{
+    public SweepWorkerOptions Worker { get; init; } = new();
+
+    public TimeProvider Time { get; init; } = TimeProvider.System;
+}
+
+public static class RuntimeHosting
+{
+    /// <summary>Adds the compute pool, the runner, the telemetry and, last, the worker: hosted services start in this order
+    /// and stop in the opposite one, so that the worker starts after the silo and gives its leases back before it.</summary>
+    public static ISiloBuilder AddExperimentsRuntime(this ISiloBuilder silo, RuntimeOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(silo);
+        ArgumentNullException.ThrowIfNull(options);
+        silo.AddActivityPropagation();
+        IServiceCollection services = silo.Services;
+        services.TryAddSingleton(options.Time);
+        services.AddSingleton(new StoreHandle(options.Store));
+        services.AddSingleton(options.Workbench);
+        services.AddSingleton(options.Node);
+        services.AddSingleton(options.Worker);
+        services.AddSingleton(_ => BuiltInCatalog.Create(options.Workbench));
+        services.AddSingleton(_ => new ComputePool(options.Lanes ?? ComputePool.DefaultLanes));
+        services.AddSingleton(_ => MemoryBudget.OfThisMachine());
+        services.AddSingleton<IReferenceLibrary, StoredReferences>();
+        services.AddSingleton<ShardRunner>();
+        services.AddSingleton<ShardHost>();
+        services.AddSingleton<SiloTelemetry>();
+        services.AddSingleton(s => s.GetRequiredService<SiloTelemetry>().Spans);
+        services.AddSingleton<SweepWorker>();
+        services.AddHostedService(s => s.GetRequiredService<SweepWorker>());
+        return silo;
+    }
+
+    private sealed class StoredReferences(StoreHandle stores) : IReferenceLibrary
+    {
+        // A lane is a thread of its own and has nothing better to do than wait.
+        public Results.Outcomes.ReferenceRecord? Find(Guid instanceKey, CancellationToken cancellation) =>
+            FindAsync(instanceKey, cancellation).GetAwaiter().GetResult();
+
+        private async Task<Results.Outcomes.ReferenceRecord?> FindAsync(Guid instanceKey, CancellationToken cancellation)
+        {
+            ResultStore store = await stores.GetAsync(cancellation);
+            return await store.FindReferenceAsync(instanceKey, cancellation);
+        }
+    }
+}

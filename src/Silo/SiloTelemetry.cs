@@ -1,0 +1,69 @@
+using System.Diagnostics;
+using Experiments.Grains;
+using Experiments.Grains.Telemetry;
+using OpenTelemetry;
+using OpenTelemetry.Metrics;
+using OpenTelemetry.Resources;
+using OpenTelemetry.Trace;
+
+namespace Experiments.Silo;
+
+/// <summary>Subscribes to the process's spans and metrics: spans go to the store, both go by OTLP when
+/// <c>OTEL_EXPORTER_OTLP_ENDPOINT</c> is set.</summary>
+public sealed class SiloTelemetry : IDisposable
+{
+    private const string OtlpEndpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+    private readonly TracerProvider _traces;
+    private readonly MeterProvider? _metrics;
+
+    public SiloTelemetry(StoreHandle stores)
+    {
+        bool otlp = !string.IsNullOrWhiteSpace(Environment.GetEnvironmentVariable(OtlpEndpoint));
+        ResourceBuilder resource = ResourceBuilder.CreateEmpty()
+            .AddService("experiments", serviceInstanceId: $"{Environment.MachineName}/{Environment.ProcessId}")
+            .AddEnvironmentVariableDetector();
+        Spans = new ShardSpanProcessor(new PostgresSpanExporter(stores));
+        TracerProviderBuilder traces = Sdk.CreateTracerProviderBuilder()
+            .SetResourceBuilder(resource)
+            .AddSource(ExperimentsTelemetry.SourceName, ExperimentsTelemetry.OrleansSourceName)
+            .SetSampler(new ParentBasedSampler(new OwnRootsSampler()))
+            .AddProcessor(Spans);
+        if (otlp)
+        {
+            traces.AddOtlpExporter();
+            ExperimentsTelemetry.Meter.CreateObservableCounter(
+                "experiments.spans.dropped", () => Spans.Dropped, "{span}", "Spans that were not stored.");
+            _metrics = Sdk.CreateMeterProviderBuilder()
+                .SetResourceBuilder(resource)
+                .AddMeter(ExperimentsTelemetry.MeterName, "Microsoft.Orleans")
+                .AddOtlpExporter()
+                .Build();
+        }
+
+        _traces = traces.Build();
+    }
+
+    public ShardSpanProcessor Spans { get; }
+
+    /// <summary>Stores what is still queued; what cannot be in that time counts as dropped.</summary>
+    public void Flush(TimeSpan within)
+    {
+        _traces.ForceFlush((int)within.TotalMilliseconds);
+        _metrics?.ForceFlush((int)within.TotalMilliseconds);
+    }
+
+    public void Dispose()
+    {
+        _traces.Dispose();
+        _metrics?.Dispose();
+    }
+
+    /// <summary>Records a trace that one of our own spans begins, and none that a bare grain call does: those are leases and
+    /// polls, many a second and of no interest.</summary>
+    private sealed class OwnRootsSampler : Sampler
+    {
+        public override SamplingResult ShouldSample(in SamplingParameters samplingParameters) =>
+            new(samplingParameters.Kind == ActivityKind.Internal ? SamplingDecision.RecordAndSample : SamplingDecision.Drop);
+    }
+}

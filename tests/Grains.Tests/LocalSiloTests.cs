@@ -1,0 +1,261 @@
+using System.Diagnostics;
+using Experiments.Results.Store;
+using Experiments.Silo;
+using Experiments.Testing;
+
+namespace Experiments.Grains.Tests;
+
+/// <summary>Whole sweeps, from the stored specification to the stored outcomes, on real silos and a real Postgres.</summary>
+public sealed class LocalSiloTests
+{
+    private const string Small = """
+        name: small
+        seed: 5
+        instances:
+          family: uniform
+          n: [16, 24]
+          d: 4
+          bound: [0.5, 1]
+          repeats: 5
+        kernels:
+          - kernel: exact
+            precision: [float32, float64]
+          - kernel: low-rank
+            degree: [2, 4]
+            precision: float32
+        measure: {rounds: 2, min_time: 0, max_noise: 0}
+        """;
+
+    private const string Slow = """
+        name: slow
+        seed: 5
+        instances: {family: uniform, n: 8, d: 2, bound: 1, repeats: 12}
+        kernels: [{kernel: slow, precision: float64}]
+        measure: {rounds: 1, min_time: 0, max_noise: 0, reference: none}
+        """;
+
+    private static CancellationToken None => CancellationToken.None;
+
+    [Fact]
+    public async Task A_sweep_runs_to_its_end_and_stores_every_planned_trial_once()
+    {
+        await using SiloFixture fixture = await SiloFixture.CreateAsync();
+        long sweep = await fixture.CreateSweepAsync(Small);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        SweepEnd end = await silo.RunAsync(sweep, None, None);
+
+        Assert.Equal(SweepEnding.Done, end.Ending);
+        Assert.Equal(80, end.Progress.Done);
+        Assert.Equal(0, end.SpansDropped);
+        await fixture.AssertCompleteAsync(sweep, 80);
+        Assert.Equal("done", await fixture.ScalarAsync<string>($"SELECT state FROM experiments.sweep WHERE id = {sweep}"));
+        Assert.Equal(0, await fixture.ScalarAsync<long>(
+            "SELECT count(*) FROM experiments.trial WHERE gradient_relative_error IS NULL OR gradient_relative_error > 0.5"));
+        RunSnapshot snapshot = silo.Snapshot()!;
+        Assert.Equal((80, 80, 0, 0), (snapshot.Total, snapshot.Done, snapshot.Failed, snapshot.Skipped));
+        Assert.Equal(TimeSpan.Zero, snapshot.Remaining);
+    }
+
+    [Fact]
+    public async Task A_sweep_that_is_done_is_not_run_again()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.Zero);
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        Assert.Equal(SweepEnding.Done, (await silo.RunAsync(sweep, None, None)).Ending);
+        int calls = slow.Calls;
+        Assert.Equal(SweepEnding.Done, (await silo.RunAsync(sweep, None, None)).Ending);
+
+        Assert.Equal(calls, slow.Calls);
+        await fixture.AssertCompleteAsync(sweep, 12);
+    }
+
+    [Fact]
+    public async Task Only_the_named_sweep_is_run()
+    {
+        await using SiloFixture fixture = await SiloFixture.CreateAsync();
+        long other = await fixture.CreateSweepAsync(Small);
+        long sweep = await fixture.CreateSweepAsync(Small);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        await silo.RunAsync(sweep, None, None);
+
+        Assert.Equal(0, await fixture.ScalarAsync<long>($"SELECT count(*) FROM experiments.trial WHERE sweep_id = {other}"));
+    }
+
+    [Fact]
+    public async Task A_sweep_that_is_not_there_is_named_in_the_fault()
+    {
+        await using SiloFixture fixture = await SiloFixture.CreateAsync();
+        await using LocalSilo silo = await fixture.SiloAsync();
+
+        ArgumentException fault = await Assert.ThrowsAsync<ArgumentException>(() => silo.RunAsync(77, None, None));
+        Assert.Contains("no sweep 77", fault.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Two_processes_share_a_sweep_and_store_each_trial_once()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMilliseconds(20));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo one = await fixture.SiloAsync();
+        await using LocalSilo two = await fixture.SiloAsync();
+        SweepEnd[] ends = await Task.WhenAll(one.RunAsync(sweep, None, None), two.RunAsync(sweep, None, None));
+
+        Assert.All(ends, e => Assert.Equal(SweepEnding.Done, e.Ending));
+        await fixture.AssertCompleteAsync(sweep, 12);
+        Assert.Equal(2, await fixture.ScalarAsync<long>("SELECT count(DISTINCT node_id) FROM experiments.trial"));
+    }
+
+    [Fact]
+    public async Task A_sweep_cancelled_elsewhere_stops_and_goes_on_when_it_is_resumed()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromSeconds(30));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+
+        Assert.Equal(SweepEnding.Cancelled, (await running).Ending);
+        Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.trial"));
+
+        slow.Wait = TimeSpan.Zero;
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Running, None));
+        Assert.Equal(SweepEnding.Done, (await silo.RunAsync(sweep, None, None)).Ending);
+        await fixture.AssertCompleteAsync(sweep, 12);
+    }
+
+    [Fact]
+    public async Task An_interrupted_sweep_keeps_what_it_stored_gives_back_the_rest_and_resumes_to_the_same_bits()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMilliseconds(60));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long disturbed = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        long quiet = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        using (CancellationTokenSource finish = new())
+        {
+            await using LocalSilo first = await fixture.SiloAsync();
+            Task<SweepEnd> running = first.RunAsync(disturbed, finish.Token, None);
+            await UntilAsync(() => first.Snapshot() is { Done: >= 2 });
+            await finish.CancelAsync();
+            SweepEnd end = await running;
+            Assert.Equal(SweepEnding.Interrupted, end.Ending);
+            Assert.InRange(end.Progress.Done, 2, 11);
+            Assert.Equal(0, end.Progress.ShardsLeased);
+        }
+
+        await using LocalSilo second = await fixture.SiloAsync();
+        Assert.Equal(SweepEnding.Done, (await second.RunAsync(disturbed, None, None)).Ending);
+        Assert.Equal(SweepEnding.Done, (await second.RunAsync(quiet, None, None)).Ending);
+        await fixture.AssertCompleteAsync(disturbed, 12);
+        Assert.Equal(
+            await fixture.RowsAsync($"SELECT trial, digest FROM experiments.trial WHERE sweep_id = {disturbed} ORDER BY trial"),
+            await fixture.RowsAsync($"SELECT trial, digest FROM experiments.trial WHERE sweep_id = {quiet} ORDER BY trial"));
+    }
+
+    [Fact]
+    public async Task Told_to_stop_now_it_cancels_the_kernels_and_gives_their_leases_back()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMinutes(5));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        using CancellationTokenSource finish = new();
+        using CancellationTokenSource now = new();
+        Task<SweepEnd> running = silo.RunAsync(sweep, finish.Token, now.Token);
+        await UntilAsync(() => slow.Calls > 0);
+        RunSnapshot busy = silo.Snapshot()!;
+        Assert.Contains(busy.Lanes, l => l.Instance == "uniform n=8 d=2 bound=1 repeat=0" || l.Instance is not null);
+        await finish.CancelAsync();
+        await now.CancelAsync();
+        SweepEnd end = await running;
+
+        Assert.Equal(SweepEnding.Interrupted, end.Ending);
+        Assert.Equal(0, end.Progress.ShardsLeased);
+        Assert.Equal(0, end.Progress.Done);
+    }
+
+    [Fact]
+    public async Task A_store_that_goes_away_ends_the_run_with_a_message_for_a_person_and_stops_the_kernels()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMilliseconds(300));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+        string name = await fixture.ScalarAsync<string>("SELECT current_database()");
+        TestPostgres server = await TestPostgres.SharedAsync();
+        await server.ExecuteAsync($"ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+        await server.ExecuteAsync($"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+
+        await Assert.ThrowsAsync<StoreUnavailableException>(() => running);
+        Assert.All(silo.Snapshot()!.Lanes, l => Assert.Null(l.Instance));
+    }
+
+    [Fact]
+    public async Task A_lease_taken_over_by_another_is_dropped_and_nothing_is_stored_twice()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMilliseconds(700));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow.Replace("repeats: 12", "repeats: 2", StringComparison.Ordinal), shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+
+        // As if the silo had been paused beyond its lease, and another had been granted the shard and then died.
+        await fixture.RowsAsync(
+            "UPDATE experiments.shard SET epoch = epoch + 1, node_id = NULL, lease_until = now() WHERE state = 'leased' AND number = 0");
+        Assert.Equal(SweepEnding.Done, (await running).Ending);
+        await fixture.AssertCompleteAsync(sweep, 2);
+        Assert.True(silo.Snapshot()!.LeasesLost > 0);
+    }
+
+    [Fact]
+    public async Task A_failed_trial_that_is_put_back_is_run_again_by_the_same_silo_and_no_other_trial_is()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.Zero) { Broken = true };
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync("""
+            name: failing
+            seed: 5
+            instances: {family: uniform, n: 16, d: 4, bound: 1, repeats: 4}
+            kernels:
+              - kernel: exact
+                precision: float64
+              - kernel: slow
+                precision: float64
+            measure: {rounds: 1, min_time: 0, max_noise: 0}
+            """);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        SweepEnd end = await silo.RunAsync(sweep, None, None);
+        Assert.Equal((4, 4), (end.Progress.Done, end.Progress.Failed));
+        await fixture.AssertCompleteAsync(sweep, 8);
+        string measured = $"SELECT trial, seconds FROM experiments.sample WHERE sweep_id = {sweep} AND trial IN "
+            + $"(SELECT trial FROM experiments.trial WHERE sweep_id = {sweep} AND kernel = 'exact') ORDER BY trial";
+        List<object?[]> before = await fixture.RowsAsync(measured);
+        Assert.Equal(4, before.Count);
+
+        // The sweep's grain is alive and remembers every shard as done.
+        slow.Broken = false;
+        Assert.Equal(4, await fixture.Store.RetryAsync(sweep, false, None));
+        end = await silo.RunAsync(sweep, None, None);
+        Assert.Equal(SweepEnding.Done, end.Ending);
+        Assert.Equal((8, 0), (end.Progress.Done, end.Progress.Failed));
+        await fixture.AssertCompleteAsync(sweep, 8);
+        Assert.Equal(before, await fixture.RowsAsync(measured));
+    }
+
+    private static async Task UntilAsync(Func<bool> condition)
+    {
+        long start = Stopwatch.GetTimestamp();
+        while (!condition())
+        {
+            Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromMinutes(1), "it did not come to pass within a minute");
+            await Task.Delay(5);
+        }
+    }
+}

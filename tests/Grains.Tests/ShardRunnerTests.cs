@@ -1,0 +1,235 @@
+using Experiments.Grains.Running;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Results.Outcomes;
+using Experiments.Results.Sweeps;
+using static Experiments.Grains.Tests.TestWorkbench;
+
+namespace Experiments.Grains.Tests;
+
+public sealed class ShardRunnerTests
+{
+    [Fact]
+    public void Every_trial_has_one_outcome_under_its_own_number_in_order()
+    {
+        ShardResult result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]), 4);
+
+        Assert.Equal(Enumerable.Range(100, 12).Select(i => (long)i), result.Outcomes.Select(o => o.Trial));
+        Assert.All(result.Outcomes, o => Assert.Equal(TrialStatus.Done, o.Status));
+        Assert.All(result.Outcomes, o => Assert.Equal(3, o.Samples!.Length));
+        Assert.All(result.Outcomes, o => Assert.Equal((o.Trial - 100) / 3, o.InstanceIndex));
+        Assert.All(result.Outcomes, o => Assert.NotNull(o.ProjectSeconds));
+        Assert.All(result.Outcomes, o => Assert.NotNull(o.ReduceSeconds));
+    }
+
+    [Fact]
+    public void A_lease_that_counts_other_trials_than_the_expansion_is_refused()
+    {
+        InvalidOperationException fault = Assert.Throws<InvalidOperationException>(
+            () => Run(With(), Plan([Trial("exact")]), 2, trials: 2));
+
+        Assert.Contains("planned with 4 trials and expands to 2", fault.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Errors_are_measured_against_the_exact_kernel_in_double()
+    {
+        ShardResult result = Run(With(new Fake("low-rank") { Off = 0.25, ExpError = 1e-3 }), Plan([Trial("low-rank"), Trial("exact")]));
+        TrialOutcome off = result.Outcomes[0];
+
+        Assert.Equal(0.25, off.GradientAbsoluteError!.Value, 12);
+        Assert.True(off.GradientRelativeError > 0);
+        Assert.Equal(0, off.LossRelativeError);
+        Assert.Equal(0, off.ForwardRelativeError);
+        Assert.True(off.TheoremBound > 0);
+        Assert.Equal(off.TheoremBound!.Value / 0.25, off.TheoremSlack!.Value, 6);
+        Assert.Equal(0, result.Outcomes[1].GradientAbsoluteError);
+        Assert.Null(result.Outcomes[1].TheoremBound);
+    }
+
+    [Fact]
+    public void Equal_bits_have_equal_digests_and_one_changed_bit_has_another()
+    {
+        ShardResult a = Run(With(new Fake("low-rank"), new Fake("other") { Off = 1e-15 }), Plan([Trial("exact"), Trial("low-rank"), Trial("other")]));
+        ShardResult b = Run(With(), Plan([Trial("exact", threads: 2)]));
+
+        Assert.Equal(a.Outcomes[0].Digest, a.Outcomes[1].Digest);
+        Assert.Equal(a.Outcomes[0].Digest, b.Outcomes[0].Digest);
+        Assert.NotEqual(a.Outcomes[0].Digest, a.Outcomes[2].Digest);
+    }
+
+    [Fact]
+    public void A_trial_that_needs_more_than_its_limit_is_skipped_before_anything_is_allocated_for_it()
+    {
+        Fake greedy = new("low-rank", (_, _) => Assert.Fail("it was called")) { StateBytes = 34.0 * (1L << 30) };
+        ShardResult result = Run(With(greedy), Plan([Trial("low-rank"), Trial("exact")], limits: new Limits { MemoryBytes = 2L << 30 }));
+
+        Assert.Equal(TrialStatus.Skipped, result.Outcomes[0].Status);
+        Assert.Equal("needs 34 GiB, limit 2 GiB", result.Outcomes[0].Reason);
+        Assert.Equal(TrialStatus.Done, result.Outcomes[1].Status);
+    }
+
+    [Fact]
+    public void An_instance_that_needs_more_than_the_limit_is_never_drawn()
+    {
+        ShardResult result = Run(With(), Plan([Trial("exact")], limits: new Limits { MemoryBytes = 100 << 20 }, n: 1 << 25));
+
+        Assert.Equal(TrialStatus.Skipped, result.Outcomes[0].Status);
+        Assert.StartsWith("needs 3 GiB, limit 100 MiB", result.Outcomes[0].Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_kernel_failure_fails_its_trial_at_once_with_its_reason_and_the_rest_goes_on()
+    {
+        Fake refusing = new("low-rank", (_, _) => throw new KernelFailure("row 3 sums to -0.1"));
+        ShardResult result = Run(With(refusing), Plan([Trial("low-rank"), Trial("exact")]), 2);
+
+        Assert.All(result.Outcomes.Where(o => o.Spec.Kernel == "low-rank"), o =>
+        {
+            Assert.Equal(TrialStatus.Failed, o.Status);
+            Assert.Equal("row 3 sums to -0.1", o.Reason);
+            Assert.Equal(1, o.Attempts);
+            Assert.Null(o.Samples);
+        });
+        Assert.All(result.Outcomes.Where(o => o.Spec.Kernel == "exact"), o => Assert.Equal(TrialStatus.Done, o.Status));
+    }
+
+    [Fact]
+    public void A_kernel_that_throws_is_tried_again_and_the_attempts_are_counted()
+    {
+        int calls = 0;
+        Fake shaky = new("low-rank", (_, c) =>
+        {
+            // The warm-up swallows nothing that counts: only calls that are told of phases are first calls.
+            if (c.Phase is not null && ++calls <= 2)
+            {
+                throw new InvalidOperationException("shaky");
+            }
+        });
+        TrialOutcome outcome = Run(With(shaky), Plan([Trial("low-rank")])).Outcomes[0];
+
+        Assert.Equal(TrialStatus.Done, outcome.Status);
+        Assert.Equal(3, outcome.Attempts);
+    }
+
+    [Fact]
+    public void A_kernel_that_keeps_throwing_fails_after_its_retries()
+    {
+        Fake broken = new("low-rank", (_, _) => throw new InvalidOperationException("broken\nbadly"));
+        TrialOutcome outcome = Run(With(broken), Plan([Trial("low-rank")], limits: new Limits { Retries = 2, MemoryBytes = 1 << 30 })).Outcomes[0];
+
+        Assert.Equal(TrialStatus.Failed, outcome.Status);
+        Assert.Equal(3, outcome.Attempts);
+        Assert.Equal("InvalidOperationException: broken badly", outcome.Reason);
+    }
+
+    [Fact]
+    public void A_gradient_that_was_not_written_or_is_not_finite_fails_the_trial()
+    {
+        ShardResult result = Run(
+            With(new Fake("low-rank") { WritesGradient = false }, new Fake("other") { Off = double.PositiveInfinity }),
+            Plan([Trial("low-rank"), Trial("other")]));
+
+        Assert.Equal("the gradient is not finite: dX[0, 0] is NaN", result.Outcomes[0].Reason);
+        Assert.Equal(TrialStatus.Failed, result.Outcomes[1].Status);
+    }
+
+    [Fact]
+    public void Row_sums_that_are_not_positive_fail_the_trial() =>
+        Assert.Equal(
+            "2 of 8 row sums are not positive",
+            Run(With(new Fake("low-rank") { NonPositive = 2 }), Plan([Trial("low-rank")])).Outcomes[0].Reason);
+
+    [Fact]
+    public void Inputs_that_are_not_finite_fail_the_instances_trials()
+    {
+        Workbench bench = new([new Fake("exact")], [new Small(poison: true)]);
+
+        Assert.Equal("the instance cannot be used: a1[1, 1] is NaN", Run(bench, Plan([Trial("exact")])).Outcomes[0].Reason);
+    }
+
+    [Fact]
+    public void A_trial_that_takes_longer_than_its_limit_fails_and_the_next_one_is_not_touched()
+    {
+        Fake slow = new("low-rank", (_, c) =>
+        {
+            c.Cancellation.WaitHandle.WaitOne(TimeSpan.FromMinutes(1));
+            c.Cancellation.ThrowIfCancellationRequested();
+        });
+        ShardResult result = Run(
+            With(slow), Plan([Trial("low-rank"), Trial("exact")], limits: new Limits { TrialTimeout = TimeSpan.FromMilliseconds(50), MemoryBytes = 1 << 30 }));
+
+        Assert.Equal("timed out after 50 ms (limits.trial_timeout)", result.Outcomes[0].Reason);
+        Assert.Equal(TrialStatus.Done, result.Outcomes[1].Status);
+    }
+
+    [Fact]
+    public void A_reference_that_fails_leaves_the_errors_unknown_and_says_why()
+    {
+        ShardResult result = Run(
+            With(new Fake("exact", (_, _) => throw new KernelFailure("overflow")), new Fake("low-rank")), Plan([Trial("low-rank")]));
+
+        Assert.Equal(TrialStatus.Done, result.Outcomes[0].Status);
+        Assert.Null(result.Outcomes[0].GradientAbsoluteError);
+        Assert.Equal("no reference: overflow", result.Outcomes[0].Reason);
+    }
+
+    [Fact]
+    public void The_reference_is_computed_once_an_instance_and_not_at_all_when_the_library_has_it()
+    {
+        Fake exact = new("exact", (_, _) => { }) { Flops = 1e9 };
+        Fake other = new("low-rank");
+        Run(With(exact, other), Plan([Trial("low-rank"), Trial("low-rank", "float32")]), 3);
+        Assert.Equal(3, exact.Calls);
+
+        Run(With(exact, other), Plan([Trial("low-rank")]), 3, references: new Shelf());
+        Assert.Equal(3, exact.Calls);
+    }
+
+    [Fact]
+    public void Speed_up_is_exacts_time_over_ones_own_in_the_same_precision_or_unknown()
+    {
+        ShardResult result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]));
+
+        Assert.Equal(1, result.Outcomes[0].SpeedupOverExact);
+        double[] ratios = [.. result.Outcomes[0].Samples!.Zip(result.Outcomes[1].Samples!, (e, t) => e / t)];
+        Assert.Equal(PairedRounds.Median(ratios), result.Outcomes[1].SpeedupOverExact);
+        Assert.Null(result.Outcomes[2].SpeedupOverExact);
+    }
+
+    [Fact]
+    public void Stored_trials_are_not_run_again_except_an_exact_one_to_be_compared_with()
+    {
+        Fake stored = new("other", (_, _) => Assert.Fail("it was called"));
+        ShardResult result = Run(
+            With(stored, new Fake("low-rank")), Plan([Trial("exact"), Trial("other"), Trial("low-rank")]),
+            stored: new HashSet<long> { 100, 101 });
+
+        TrialOutcome only = Assert.Single(result.Outcomes);
+        Assert.Equal(102, only.Trial);
+        Assert.NotNull(only.SpeedupOverExact);
+    }
+
+    [Fact]
+    public void A_cancelled_run_leaves_by_exception_and_has_no_outcomes()
+    {
+        using CancellationTokenSource cancel = new();
+        Fake kernel = new("low-rank", (_, c) =>
+        {
+            cancel.Cancel();
+            c.Cancellation.ThrowIfCancellationRequested();
+        });
+        using ComputePool pool = new(1);
+        using MemoryBudget memory = new(1L << 32);
+        ShardRun run = new(Plan([Trial("low-rank")]), new ShardLease(1, 0, 1, 0, 1, 0, 1, 0), new HashSet<long>(), cancel.Token);
+        ShardRunner runner = new(With(kernel), memory, new NoReferences(), TimeProvider.System);
+
+        Assert.ThrowsAny<OperationCanceledException>(() => runner.Run(run, pool.Lanes[0]));
+        Assert.Equal(0, run.Done + run.Failed + run.Skipped);
+    }
+
+    private sealed class Shelf : IReferenceLibrary
+    {
+        public ReferenceRecord? Find(Guid instanceKey, CancellationToken cancellation) =>
+            new(instanceKey, new double[4], new double[16], 1, 1, 1, 1);
+    }
+}
