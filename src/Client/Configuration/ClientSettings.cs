@@ -1,0 +1,143 @@
+using System.Globalization;
+using Experiments.Client.Terminals;
+using Experiments.Results.Sweeps;
+using YamlDotNet.Core;
+using YamlDotNet.RepresentationModel;
+
+namespace Experiments.Client.Configuration;
+
+/// <summary>A setting's value and where it came from.</summary>
+/// <param name="Source">"--postgres", "EXPERIMENTS_POSTGRES", the file's path, or "default".</param>
+public readonly record struct Setting(string? Value, string Source);
+
+/// <summary>Every setting of the client, from one place: command line over environment over file over default.</summary>
+/// <remarks>The file is YAML: <c>$XDG_CONFIG_HOME/experiments/config.yaml</c> (<c>~/.config</c> where that is unset;
+/// <c>%APPDATA%</c> on Windows), or the one that EXPERIMENTS_CONFIG names.</remarks>
+public sealed class ClientSettings
+{
+    /// <summary>Every setting: its key in the file, its variable, and what it is.</summary>
+    public static readonly IReadOnlyList<(string Key, string Variable, string Summary)> Known =
+    [
+        ("postgres", "EXPERIMENTS_POSTGRES", "Npgsql connection string of the store; none: a private server is started"),
+        ("redis", "EXPERIMENTS_REDIS", "StackExchange.Redis connection string for clusters"),
+        ("lanes", "EXPERIMENTS_LANES", "how many shards run side by side; none: as the sweep asks"),
+        ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "where traces also go by OTLP"),
+        ("color", "EXPERIMENTS_COLOR", "false turns colours off, as NO_COLOR does"),
+    ];
+
+    private readonly Dictionary<string, Setting> _values = [];
+
+    private ClientSettings(string file) => File = file;
+
+    /// <summary>Where the file is, or would be.</summary>
+    public string File { get; }
+
+    public Setting Postgres => _values["postgres"];
+
+    public Setting Redis => _values["redis"];
+
+    public Setting OtlpEndpoint => _values["otlp_endpoint"];
+
+    public int? Lanes => Parsed("lanes", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n > 0
+        ? n
+        : (int?)null, "a whole number above 0");
+
+    public bool? Color => Parsed("color", text => bool.TryParse(text, out bool on) ? on : (bool?)null, "true or false");
+
+    public Setting this[string key] => _values[key];
+
+    /// <param name="commandLine">Settings that options gave, by key; nulls are options not given.</param>
+    /// <exception cref="CommandException">The file cannot be read, or holds an unknown key.</exception>
+    public static ClientSettings Load(Terminal terminal, IReadOnlyDictionary<string, string?> commandLine)
+    {
+        ClientSettings settings = new(FileOf(terminal.Environment));
+        Dictionary<string, string> file = ReadFile(settings.File, terminal.Environment("EXPERIMENTS_CONFIG") is { Length: > 0 });
+        foreach ((string key, string variable, _) in Known)
+        {
+            settings._values[key] = commandLine.GetValueOrDefault(key) is string option ? new(option, "--" + key)
+                : terminal.Environment(variable) is { Length: > 0 } text ? new(text, variable)
+                : file.TryGetValue(key, out string? value) ? new(value, settings.File)
+                : new(null, "default");
+        }
+
+        return settings;
+    }
+
+    private static string FileOf(Func<string, string?> environment)
+    {
+        if (environment("EXPERIMENTS_CONFIG") is { Length: > 0 } named)
+        {
+            return named;
+        }
+
+        string folder = environment("XDG_CONFIG_HOME") is { Length: > 0 } configured
+            ? configured
+            : OperatingSystem.IsWindows()
+                ? Environment.GetFolderPath(Environment.SpecialFolder.ApplicationData)
+                : Path.Combine(environment("HOME") ?? "/", ".config");
+        return Path.Combine(folder, "experiments", "config.yaml");
+    }
+
+    private static Dictionary<string, string> ReadFile(string path, bool mustExist)
+    {
+        Dictionary<string, string> values = [];
+        if (!System.IO.File.Exists(path))
+        {
+            return mustExist
+                ? throw CommandException.Invalid($"EXPERIMENTS_CONFIG names '{path}', which does not exist.")
+                : values;
+        }
+
+        try
+        {
+            using StreamReader reader = new(path);
+            YamlStream yaml = [];
+            yaml.Load(reader);
+            if (yaml.Documents.Count == 0)
+            {
+                return values;
+            }
+
+            if (yaml.Documents[0].RootNode is not YamlMappingNode map)
+            {
+                throw CommandException.Invalid($"{path}: a map of settings is needed, such as 'lanes: 2'.");
+            }
+
+            foreach ((YamlNode keyNode, YamlNode valueNode) in map.Children)
+            {
+                string key = (keyNode as YamlScalarNode)?.Value ?? "";
+                if (!Known.Any(k => k.Key == key))
+                {
+                    throw CommandException.Invalid(
+                        $"{path}:{keyNode.Start.Line}:{keyNode.Start.Column}: unknown setting '{key}'."
+                        + NearestName.Hint(key, Known.Select(k => k.Key))
+                        + $" The settings are {string.Join(", ", Known.Select(k => k.Key))}.");
+                }
+
+                values[key] = (valueNode as YamlScalarNode)?.Value is { Length: > 0 } value
+                    ? value
+                    : throw CommandException.Invalid($"{path}:{valueNode.Start.Line}: '{key}' needs one value.");
+            }
+
+            return values;
+        }
+        catch (YamlException fault)
+        {
+            throw CommandException.Invalid($"{path}:{fault.Start.Line}:{fault.Start.Column}: {fault.Message}", fault);
+        }
+        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
+        {
+            throw CommandException.Invalid($"The settings file '{path}' cannot be read: {fault.Message}", fault);
+        }
+    }
+
+    private T? Parsed<T>(string key, Func<string, T?> parse, string needed)
+        where T : struct
+    {
+        Setting setting = _values[key];
+        return setting.Value is null
+            ? null
+            : parse(setting.Value)
+                ?? throw CommandException.Invalid($"{setting.Source}: {key} is '{setting.Value}'; {needed} is needed.");
+    }
+}

@@ -1,0 +1,100 @@
+using System.Globalization;
+using Experiments.Results.Store;
+
+namespace Experiments.Client.Summaries;
+
+/// <summary>Which parts of the configurations differ, so that a label says only what tells them apart.</summary>
+internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Form, bool Centred, bool Radius)
+{
+    public static Varying Among(IReadOnlyCollection<KernelConfiguration> all) => new(
+        Several(all.Select(c => (object?)c.Precision)),
+        Several(all.Select(c => (object?)c.Threads)),
+        Several(all.Where(c => c.Basis is not null).Select(c => (object?)c.Basis)),
+        Several(all.Where(c => c.Form is not null).Select(c => (object?)c.Form)),
+        Several(all.Where(c => c.Centred is not null).Select(c => (object?)c.Centred)),
+        Several(all.Where(IsApproximate).Select(c => (object?)c.Radius)));
+
+    /// <summary>Whether it only approximates the gradient.</summary>
+    public static bool IsApproximate(KernelConfiguration configuration) => configuration.Degree is not null;
+
+    /// <summary>For a person, without what all the others share: <c>low-rank taylor paper degree 4</c>.</summary>
+    public string Label(KernelConfiguration c)
+    {
+        List<string> parts = [c.Kernel];
+        if (Precision)
+        {
+            parts.Add(c.Precision);
+        }
+
+        if (c.Basis is not null && Basis)
+        {
+            parts.Add(c.Basis);
+        }
+
+        if (c.Form is not null && Form)
+        {
+            parts.Add(c.Form);
+        }
+
+        if (c.Centred is bool centred && Centred)
+        {
+            parts.Add(centred ? "centred" : "uncentred");
+        }
+
+        if (c.Radius is double radius && Radius)
+        {
+            parts.Add(string.Create(CultureInfo.InvariantCulture, $"radius {radius}"));
+        }
+
+        if (c.Degree is int degree)
+        {
+            parts.Add(string.Create(CultureInfo.InvariantCulture, $"degree {degree}"));
+        }
+
+        if (c.Parameters is not null)
+        {
+            parts.Add(c.Parameters);
+        }
+
+        if (Threads)
+        {
+            parts.Add(string.Create(CultureInfo.InvariantCulture, $"{c.Threads} thread{(c.Threads == 1 ? "" : "s")}"));
+        }
+
+        return string.Join(' ', parts);
+    }
+
+    private static bool Several(IEnumerable<object?> values) => values.Distinct().Skip(1).Any();
+}
+
+/// <summary>What a sweep found, in words that a person reads.</summary>
+internal sealed record Summary(SweepSummary Stored)
+{
+    public Varying Varying { get; } = Varying.Among([.. Stored.Configurations.Select(c => c.Configuration)]);
+
+    /// <summary>Sentences on where an approximate kernel overtakes the exact one, when the sweep varied n.</summary>
+    public IReadOnlyList<string> Crossings()
+    {
+        List<string> sentences = [];
+        bool severalD = Stored.Sizes.Select(s => s.D).Distinct().Skip(1).Any();
+        foreach (IGrouping<(KernelConfiguration Configuration, int? D), SummaryCell> series in Stored.Sizes
+            .Where(s => Varying.IsApproximate(s.Configuration) && s.Speedup is not null)
+            .GroupBy(s => (s.Configuration, s.D)))
+        {
+            List<SummaryCell> cells = [.. series.OrderBy(s => s.N)];
+            if (cells.Count < 2)
+            {
+                continue;
+            }
+
+            string who = Varying.Label(series.Key.Configuration) + (severalD ? $" at d = {series.Key.D}" : "");
+            // The last size at which it still loses: a lucky smaller one is not an overtaking.
+            int last = cells.FindLastIndex(s => s.Speedup!.Mean <= 1);
+            sentences.Add(last == -1 ? $"{who} is faster than exact at every n from {cells[0].N}"
+                : last == cells.Count - 1 ? $"{who} is not faster than exact up to n = {cells[^1].N}"
+                : $"{who} overtakes exact between n = {cells[last].N} and n = {cells[last + 1].N}");
+        }
+
+        return sentences;
+    }
+}

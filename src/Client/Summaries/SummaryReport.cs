@@ -1,0 +1,344 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using Experiments.Client.Terminals;
+using Experiments.Client.Verbs;
+using Experiments.Results.Store;
+
+namespace Experiments.Client.Summaries;
+
+/// <summary>The facts of a sweep and what it found, for a person or as JSON.</summary>
+internal static class SummaryReport
+{
+    // More columns than this do not fit a terminal; the first, the last and those between at even steps are shown.
+    private const int MostColumns = 8;
+    private const int MostRows = 40;
+    private const int MostSentences = 12;
+
+    // What git itself shows of a commit where it must stay unique for long.
+    private const int CommitDigits = 12;
+
+    public static async Task WriteAsync(Invocation invocation, ResultStore store, long id, CancellationToken cancellation)
+    {
+        Summary summary = new(await store.SummariseAsync(id, cancellation)
+            ?? throw CommandException.Invalid($"There is no sweep '{id}' any more: it was deleted just now."));
+        if (invocation.Json)
+        {
+            JsonOutput.Write(invocation.Terminal.Out, ToJson(summary));
+        }
+        else
+        {
+            Write(invocation.Terminal, summary);
+        }
+    }
+
+    private static void Write(Terminal terminal, Summary summary)
+    {
+        TextWriter output = terminal.Out;
+        SweepFacts facts = summary.Stored.Facts;
+        SweepListing sweep = facts.Sweep;
+        output.WriteLine($"Sweep {sweep.Id}, {sweep.Name}: {SweepJson.Word(sweep.State)}");
+        if (facts.Question is not null)
+        {
+            output.WriteLine(facts.Question);
+        }
+
+        long stored = sweep.Done + sweep.Failed + sweep.Skipped;
+        output.WriteLine($"{Format.Count(stored)} of {Format.Count(sweep.Trials, "trial")} on {Format.Count(facts.Instances, "instance")}: "
+            + $"{Format.Count(sweep.Done)} done, {Format.Count(sweep.Failed)} failed, {Format.Count(sweep.Skipped)} skipped. "
+            + $"Created {Format.Time(sweep.CreatedAt)}"
+            + (sweep.FinishedAt is DateTimeOffset finished ? $", finished after {Format.Duration(finished - sweep.CreatedAt)}." : "."));
+        foreach (NodeShare node in summary.Stored.Nodes)
+        {
+            output.WriteLine($"Ran on {node.Node.Host}: {Describe(node.Node.Facts)}");
+        }
+
+        if (summary.Stored.Configurations.Count > 0)
+        {
+            output.WriteLine();
+            WriteConfigurations(terminal, summary);
+        }
+
+        WriteErrors(terminal, summary);
+        WriteSpeedups(terminal, summary);
+        WriteFailures(terminal, summary);
+        output.WriteLine();
+        output.WriteLine("Next:");
+        if (sweep.State != SweepState.Done)
+        {
+            output.WriteLine($"  experiments resume {sweep.Id}");
+        }
+
+        // The same inputs give the same numbers: most failures are to be looked at first, and only then, perhaps, repeated.
+        if (summary.Stored.Failures.FirstOrDefault(f => f.Status == "failed") is FailureGroup worst)
+        {
+            output.WriteLine($"  experiments trace {sweep.Id} {worst.ExampleTrial}");
+        }
+        else
+        {
+            output.WriteLine($"  experiments trace {sweep.Id}");
+        }
+
+        output.WriteLine($"  experiments show {sweep.Id}");
+        output.WriteLine($"  experiments export {sweep.Id} --format csv -o sweep-{sweep.Id}.csv");
+        output.WriteLine($"  experiments query \"select * from trials where sweep_id = {sweep.Id}{(sweep.Failed > 0 ? " and status = 'failed'" : "")} limit 10\"");
+        if (sweep.State == SweepState.Done && sweep.Failed > 0)
+        {
+            output.WriteLine($"  experiments retry {sweep.Id}    (when the fault was the machine's or is mended: the same trial on the same build fails again)");
+        }
+    }
+
+    private static void WriteConfigurations(Terminal terminal, Summary summary)
+    {
+        TextTable table = new TextTable().Left("kernel").Right("trials", "failed", "skipped", "median error", "median time", "speed-up")
+            .Left("95% interval");
+        foreach (SummaryCell row in summary.Stored.Configurations)
+        {
+            table.Row(
+                summary.Varying.Label(row.Configuration), Format.Count(row.Trials), Format.Count(row.Failed), Format.Count(row.Skipped),
+                Format.Number(row.ErrorMedian), Format.Seconds(row.SecondsMedian), Times(row.Speedup?.Mean),
+                row.Configuration.Kernel == "exact" ? "-" : Interval(row.Speedup));
+        }
+
+        table.Write(terminal, "By kernel (error: relative, of the gradient; speed-up: over exact, paired, geometric mean)");
+    }
+
+    private static void WriteErrors(Terminal terminal, Summary summary)
+    {
+        List<SummaryCell> approximate = [.. summary.Stored.Bounds.Where(b => Varying.IsApproximate(b.Configuration))];
+        List<double> bounds = [.. approximate.Select(b => b.Bound!.Value).Distinct().Order()];
+        bool byBound = bounds.Count > 1;
+        List<SummaryCell> sizes = [.. summary.Stored.Sizes.Where(s => Varying.IsApproximate(s.Configuration) && s.ErrorMedian is not null)];
+        List<int> ns = [.. sizes.Select(s => s.N!.Value).Distinct().Order()];
+        if ((byBound ? approximate.Count : sizes.Count) == 0 || (!byBound && ns.Count < 2))
+        {
+            return;
+        }
+
+        IReadOnlyList<double> columns = Thinned(byBound ? bounds : [.. ns.Select(n => (double)n)]);
+        string axis = byBound ? "bound" : "n";
+        TextTable table = new TextTable().Left("kernel")
+            .Right([.. columns.Select(c => string.Create(CultureInfo.InvariantCulture, $"{axis} {c:G4}"))]);
+        // An error does not depend on the threads, nor is the table of errors by d.
+        List<IGrouping<KernelConfiguration, (KernelConfiguration Who, double Column, double? Error, long Failed)>> rows =
+        [
+            .. (byBound ? approximate : sizes)
+                .GroupBy(c => (Who: c.Configuration with { Threads = 1 }, Column: byBound ? c.Bound!.Value : c.N!.Value))
+                .Select(g => (g.Key.Who, g.Key.Column, Error: Median(g.Select(c => c.ErrorMedian)), Failed: g.Sum(c => c.Failed)))
+                .GroupBy(c => c.Who),
+        ];
+        bool anyFailed = rows.Any(r => r.Any(c => c.Failed > 0));
+        Varying varying = summary.Varying with { Threads = false };
+        foreach (var row in rows.Take(MostRows))
+        {
+            Dictionary<double, (double? Error, long Failed)> byColumn = row.ToDictionary(c => c.Column, c => (c.Error, c.Failed));
+            table.Row([varying.Label(row.Key), .. columns.Select(c => byColumn.TryGetValue(c, out (double? Error, long Failed) cell)
+                ? cell.Error is null && cell.Failed > 0 ? "failed" : Format.Number(cell.Error) + (cell.Failed > 0 ? "*" : "")
+                : "-")]);
+        }
+
+        terminal.Out.WriteLine();
+        table.Write(terminal, $"Median relative error of the gradient by {axis}"
+            + (anyFailed ? " (*: some trials failed)" : ""));
+        More(terminal, rows.Count);
+    }
+
+    private static void WriteSpeedups(Terminal terminal, Summary summary)
+    {
+        List<SummaryCell> cells = [.. summary.Stored.Sizes.Where(s => s.Configuration.Kernel != "exact" && s.Speedup is not null)];
+        List<int> ns = [.. cells.Select(c => c.N!.Value).Distinct().Order()];
+        if (ns.Count < 2)
+        {
+            return;
+        }
+
+        bool severalD = cells.Select(c => c.D).Distinct().Skip(1).Any();
+        IReadOnlyList<int> columns = Thinned(ns);
+        TextTable table = new TextTable().Left("kernel");
+        if (severalD)
+        {
+            table.Right("d");
+        }
+
+        table.Right([.. columns.Select(n => string.Create(CultureInfo.InvariantCulture, $"n {n}"))]);
+        List<IGrouping<(KernelConfiguration Configuration, int D), SummaryCell>> rows = [.. cells.GroupBy(c => (c.Configuration, c.D!.Value))];
+        foreach (IGrouping<(KernelConfiguration Configuration, int D), SummaryCell> row in rows.Take(MostRows))
+        {
+            Dictionary<int, SummaryCell> byN = row.ToDictionary(c => c.N!.Value);
+            List<string> line = [summary.Varying.Label(row.Key.Configuration)];
+            if (severalD)
+            {
+                line.Add(row.Key.D.ToString(CultureInfo.InvariantCulture));
+            }
+
+            line.AddRange(columns.Select(n => byN.TryGetValue(n, out SummaryCell? cell) ? Times(cell.Speedup!.Mean) : "-"));
+            table.Row([.. line]);
+        }
+
+        terminal.Out.WriteLine();
+        table.Write(terminal, "Speed-up over exact by n (above 1x: faster)");
+        More(terminal, rows.Count);
+        IReadOnlyList<string> sentences = summary.Crossings();
+        foreach (string sentence in sentences.Take(MostSentences))
+        {
+            terminal.Out.WriteLine($"  {sentence}");
+        }
+
+        if (sentences.Count > MostSentences)
+        {
+            terminal.Out.WriteLine($"  and {sentences.Count - MostSentences} more with --json");
+        }
+    }
+
+    private static void WriteFailures(Terminal terminal, Summary summary)
+    {
+        if (summary.Stored.Failures.Count == 0)
+        {
+            return;
+        }
+
+        TextTable table = new TextTable().Left("status", "kernel").Right("trials", "example").Left("reason of the example");
+        foreach (FailureGroup group in summary.Stored.Failures)
+        {
+            table.Row(group.Status, group.Kernel, Format.Count(group.Trials), group.ExampleTrial.ToString(CultureInfo.InvariantCulture),
+                group.ExampleReason ?? "");
+        }
+
+        terminal.Out.WriteLine();
+        table.Write(terminal, $"Failed and skipped (one example each: experiments trace {summary.Stored.Facts.Sweep.Id} TRIAL)");
+    }
+
+    private static JsonObject ToJson(Summary summary)
+    {
+        SweepFacts facts = summary.Stored.Facts;
+        JsonObject json = SweepJson.Of(facts.Sweep);
+        json["question"] = facts.Question;
+        json["seed"] = facts.Seed;
+        json["instances"] = facts.Instances;
+        json["specification_hash"] = facts.SpecificationHash.ToString("N");
+        json["git_commit"] = facts.GitCommit;
+        json["trace_id"] = facts.TraceId;
+        json["nodes"] = new JsonArray([.. summary.Stored.Nodes.Select(n => new JsonObject
+        {
+            ["node_id"] = n.Id,
+            ["name"] = n.Node.Name,
+            ["host"] = n.Node.Host,
+            ["process_id"] = n.Node.ProcessId,
+            ["started_at"] = JsonOutput.Time(n.StartedAt),
+            ["shards"] = n.Shards,
+            ["trials"] = n.Trials,
+            ["facts"] = JsonNode.Parse(n.Node.Facts),
+        })]);
+        json["kernels"] = new JsonArray([.. summary.Stored.Configurations.Select(c => With(Names(c.Configuration), c.Speedup, new()
+        {
+            ["trials"] = c.Trials,
+            ["done"] = c.Done,
+            ["failed"] = c.Failed,
+            ["skipped"] = c.Skipped,
+            ["rank"] = c.Rank,
+            ["error_median"] = JsonOutput.Number(c.ErrorMedian),
+            ["error_max"] = JsonOutput.Number(c.ErrorMax),
+            ["seconds_median"] = JsonOutput.Number(c.SecondsMedian),
+        }))]);
+        json["by_size"] = new JsonArray([.. summary.Stored.Sizes.Select(c => With(Names(c.Configuration), c.Speedup, new()
+        {
+            ["n"] = c.N,
+            ["d"] = c.D,
+            ["error_median"] = JsonOutput.Number(c.ErrorMedian),
+            ["seconds_median"] = JsonOutput.Number(c.SecondsMedian),
+        }))]);
+        json["by_bound"] = new JsonArray([.. summary.Stored.Bounds.Select(c => With(Names(c.Configuration), null, new()
+        {
+            ["bound"] = JsonOutput.Number(c.Bound),
+            ["error_median"] = JsonOutput.Number(c.ErrorMedian),
+            ["error_max"] = JsonOutput.Number(c.ErrorMax),
+            ["done"] = c.Done,
+            ["failed"] = c.Failed,
+        }, speedup: false))]);
+        json["crossings"] = new JsonArray([.. summary.Crossings().Select(s => JsonValue.Create(s))]);
+        json["failures"] = new JsonArray([.. summary.Stored.Failures.Select(f => new JsonObject
+        {
+            ["status"] = f.Status,
+            ["kernel"] = f.Kernel,
+            ["trials"] = f.Trials,
+            ["example_trial"] = f.ExampleTrial,
+            ["example_reason"] = f.ExampleReason,
+        })]);
+        return json;
+    }
+
+    private static JsonObject Names(KernelConfiguration c) => new()
+    {
+        ["kernel"] = c.Kernel,
+        ["precision"] = c.Precision,
+        ["threads"] = c.Threads,
+        ["basis"] = c.Basis,
+        ["form"] = c.Form,
+        ["degree"] = c.Degree,
+        ["centred"] = c.Centred,
+        ["radius"] = JsonOutput.Number(c.Radius),
+        ["kernel_parameters"] = c.Parameters is null ? null : JsonNode.Parse(c.Parameters),
+    };
+
+    private static JsonObject With(JsonObject names, PairedSpeedup? ratio, JsonObject rest, bool speedup = true)
+    {
+        foreach ((string name, JsonNode? value) in rest)
+        {
+            names[name] = value?.DeepClone();
+        }
+
+        if (speedup)
+        {
+            names["speedup"] = JsonOutput.Number(ratio?.Mean);
+            names["speedup_low"] = JsonOutput.Number(ratio?.Low);
+            names["speedup_high"] = JsonOutput.Number(ratio?.High);
+            names["pairs"] = ratio?.Pairs ?? 0;
+        }
+
+        return names;
+    }
+
+    private static IReadOnlyList<T> Thinned<T>(IReadOnlyList<T> values) => values.Count <= MostColumns
+        ? values
+        : [.. Enumerable.Range(0, MostColumns).Select(i => values[(int)Math.Round(i * (values.Count - 1) / (MostColumns - 1.0))])];
+
+    private static void More(Terminal terminal, int rows)
+    {
+        if (rows > MostRows)
+        {
+            terminal.Out.WriteLine($"  and {rows - MostRows} more rows with --json");
+        }
+    }
+
+    private static double? Median(IEnumerable<double?> values)
+    {
+        List<double> sorted = [.. values.OfType<double>().Order()];
+        return sorted.Count == 0 ? null : 0.5 * (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]);
+    }
+
+    private static string Times(double? ratio) => ratio is double value ? Format.Number(value) + "x" : "-";
+
+    private static string Interval(PairedSpeedup? speedup) => speedup is { Low: double low, High: double high }
+        ? $"{Format.Number(low)} to {Format.Number(high)}"
+        : "-";
+
+    private static string Describe(string facts)
+    {
+        if (JsonNode.Parse(facts) is not JsonObject node)
+        {
+            return "";
+        }
+
+        // Names as the silo writes them; one that an older build did not write is left out.
+        string? commit = (string?)node["git_commit"];
+        string?[] parts =
+        [
+            (string?)node["cpu"],
+            (int?)node["cores"] is int cores ? Format.Count(cores, "core") : null,
+            (double?)node["memory_bytes"] is double memory ? Format.Bytes(memory) : null,
+            (string?)node["os"],
+            (string?)node["runtime"],
+            commit is null ? null : $"commit {commit[..Math.Min(commit.Length, CommitDigits)]}",
+        ];
+        return string.Join(", ", parts.Where(p => p is not null));
+    }
+}

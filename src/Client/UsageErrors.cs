@@ -1,0 +1,92 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Experiments.Client.Terminals;
+using Experiments.Results.Sweeps;
+
+namespace Experiments.Client;
+
+/// <summary>What a mistyped command line gets: a line a fault, with the nearest name, and where the help is.</summary>
+internal static class UsageErrors
+{
+    public static void Write(ParseResult parsed, bool nothingTyped, Terminal terminal)
+    {
+        Command command = parsed.CommandResult.Command;
+        string path = PathOf(parsed.CommandResult);
+        if (nothingTyped)
+        {
+            terminal.Error.WriteLine("A verb is needed, such as 'experiments run quickstart'.");
+        }
+
+        foreach (string line in Lines(parsed, command, path, nothingTyped).Distinct())
+        {
+            terminal.Error.WriteLine(line);
+        }
+
+        terminal.Error.WriteLine($"Help: {path} --help");
+    }
+
+    private static IEnumerable<string> Lines(ParseResult parsed, Command command, string path, bool nothingTyped)
+    {
+        HashSet<string> unmatched = [.. parsed.UnmatchedTokens];
+        foreach (string token in parsed.UnmatchedTokens)
+        {
+            if (token.StartsWith('-'))
+            {
+                IEnumerable<string> names = OptionsOf(parsed.CommandResult)
+                    .SelectMany(o => o.Aliases.Append(o.Name)).Where(n => n.StartsWith("--", StringComparison.Ordinal));
+                yield return $"'{path}' has no option '{token}'.{NearestName.Hint(token, names)}";
+            }
+            else if (command.Subcommands.Count > 0)
+            {
+                IEnumerable<string> names = command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name);
+                yield return $"There is no verb '{token}'.{NearestName.Hint(token, names)}";
+            }
+            else
+            {
+                yield return $"'{path}' has no use for '{token}'.";
+            }
+        }
+
+        // One mistyped word makes several errors; those that only repeat it, or follow from it, are left out.
+        if (unmatched.Count > 0 || nothingTyped)
+        {
+            yield break;
+        }
+
+        foreach (ParseError error in parsed.Errors)
+        {
+            yield return error.SymbolResult switch
+            {
+                ArgumentResult { Tokens.Count: 0, Parent: CommandResult } argument =>
+                    $"'{path}' needs {argument.Argument.HelpName ?? argument.Argument.Name}: {argument.Argument.Description}",
+                CommandResult { Command.Subcommands.Count: > 0 } parent when error.Message.StartsWith("Required command", StringComparison.Ordinal) =>
+                    $"'{path}' needs one of {string.Join(", ", parent.Command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name))}.",
+                _ => Flat(error.Message),
+            };
+        }
+    }
+
+    // The library lists the choices of a word on lines of their own.
+    private static string Flat(string message) =>
+        string.Join(' ', message.Split((char[])['\n', '\r', '\t', ' '], StringSplitOptions.RemoveEmptyEntries));
+
+    private static IEnumerable<Option> OptionsOf(CommandResult command)
+    {
+        foreach (Option option in command.Command.Options)
+        {
+            yield return option;
+        }
+
+        for (SymbolResult? parent = command.Parent; parent is CommandResult above; parent = parent.Parent)
+        {
+            foreach (Option option in above.Command.Options.Where(o => o.Recursive))
+            {
+                yield return option;
+            }
+        }
+    }
+
+    private static string PathOf(CommandResult command) => command.Parent is CommandResult parent
+        ? $"{PathOf(parent)} {command.Command.Name}"
+        : "experiments";
+}

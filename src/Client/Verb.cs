@@ -1,0 +1,75 @@
+using System.CommandLine;
+using Experiments.Client.Configuration;
+using Experiments.Client.Terminals;
+
+namespace Experiments.Client;
+
+/// <summary>A verb of the command line: a command with examples in its help.</summary>
+internal sealed class Verb(string name, string summary) : Command(name, summary)
+{
+    /// <summary>Command lines that work as they stand, each with what it does.</summary>
+    public IReadOnlyList<(string Line, string Does)> Examples { get; init; } = [];
+
+    /// <summary>What runs. The terminal is the tree's.</summary>
+    public Verb Runs(Terminal terminal, Func<Invocation, Task<ExitCode>> action)
+    {
+        SetAction(async (ParseResult parsed, CancellationToken _) => (int)await action(new Invocation(parsed, terminal)));
+        return this;
+    }
+}
+
+/// <summary>One call of a verb: what was typed, the terminal, the settings.</summary>
+internal sealed class Invocation(ParseResult parsed, Terminal terminal)
+{
+    private ClientSettings? _settings;
+
+    public Terminal Terminal { get; } = terminal;
+
+    public ParseResult Parsed { get; } = parsed;
+
+    public bool Json => Parsed.GetResult(GlobalOptions.Json) is not null && Parsed.GetValue(GlobalOptions.Json);
+
+    public bool Verbose => Parsed.GetValue(GlobalOptions.Verbose);
+
+    /// <summary>Cancelled by the first Ctrl-C: what every verb but <c>run</c> simply stops at.</summary>
+    public CancellationToken Cancellation => Terminal.Interrupts.Finish;
+
+    public ClientSettings Settings => _settings ??= LoadSettings();
+
+    public T? Value<T>(Option<T> option) => Parsed.GetValue(option);
+
+    public T Value<T>(Argument<T> argument) => Parsed.GetValue(argument)!;
+
+    private ClientSettings LoadSettings()
+    {
+        ClientSettings settings = ClientSettings.Load(Terminal, new Dictionary<string, string?>
+        {
+            ["postgres"] = Parsed.GetValue(GlobalOptions.Postgres),
+        });
+        Terminal.Color &= settings.Color ?? true;
+        return settings;
+    }
+}
+
+/// <summary>Options that every verb takes, and <c>--json</c> for those that list something.</summary>
+internal static class GlobalOptions
+{
+    public static readonly Option<bool> Json = new("--json") { Description = "Print the result as JSON" };
+
+    public static readonly Option<bool> Verbose = new("--verbose")
+    {
+        Description = "Show stack traces with errors", Recursive = true,
+    };
+
+    public static readonly Option<bool> NoColor = new("--no-color")
+    {
+        Description = "No colours (NO_COLOR does the same)", Recursive = true,
+    };
+
+    public static readonly Option<string> Postgres = new("--postgres")
+    {
+        Description = "Npgsql connection string of the store [EXPERIMENTS_POSTGRES]; none: a private server",
+        HelpName = "CONNECTION",
+        Recursive = true,
+    };
+}

@@ -1,0 +1,179 @@
+using System.CommandLine;
+using System.Text.Json.Nodes;
+using Experiments.Client.Terminals;
+using Experiments.Grains;
+using Experiments.Grains.Running;
+using Experiments.Results.PrivatePostgres;
+using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
+
+namespace Experiments.Client.Verbs;
+
+/// <summary>Exact counts, predicted time and memory; runs nothing and starts nothing.</summary>
+internal static class PlanVerb
+{
+    // So many keys are made and looked up in a fifth of a second; of a larger sweep the beginning is looked at.
+    private const int MostKeys = 20_000;
+    private const long MostLookedAt = 200_000;
+
+    // Trials are counted by structure, shards one instance after another: a hundred million take some seconds.
+    private const long MostSharded = 100_000_000;
+
+    public static Command Create(Terminal terminal)
+    {
+        Argument<string> sweep = SweepOptions.FileOrPreset();
+        Option<string[]> set = SweepOptions.Set();
+        return new Verb("plan", "Count a sweep's trials and predict its time and memory; run nothing")
+        {
+            Examples =
+            [
+                ("experiments plan quickstart", "what the quickstart would run"),
+                ("experiments plan my-sweep.yaml --json", "the same numbers for a program"),
+                ("experiments plan my-sweep.yaml --set instances.repeats=20", "and with one value changed"),
+            ],
+            Arguments = { sweep },
+            Options = { set, GlobalOptions.Json },
+        }.Runs(terminal, invocation => PlanAsync(invocation, SweepSource.Find(invocation.Value(sweep), invocation.Value(set) ?? [])));
+    }
+
+    private static async Task<ExitCode> PlanAsync(Invocation invocation, SweepSource source)
+    {
+        CancellationToken cancellation = invocation.Cancellation;
+        Catalog catalog = BuiltInCatalog.Create();
+        SweepSpec spec = source.Parse(catalog);
+
+        // What a run on this machine would skip, whether the sweep names a limit or not.
+        using MemoryBudget memory = MemoryBudget.OfThisMachine();
+        long limit = Math.Min(spec.Limits.MemoryBytes ?? memory.Default, memory.Limit);
+        SweepExpansion expansion = new(spec, catalog);
+        CostModel model = new() { MemoryBytes = limit };
+        SweepForecast forecast = expansion.Forecast(model, cancellation);
+        long? shards = forecast.Counts.Instances <= MostSharded ? expansion.Shards(model, cancellation).LongCount() : null;
+        SweepCounts counts = forecast.Counts;
+        KnownReferences? known = await CountKnownAsync(invocation, spec, expansion, counts.Instances);
+        if (invocation.Json)
+        {
+            JsonOutput.Write(invocation.Terminal.Out, ToJson(spec, expansion, forecast, shards, limit, known));
+        }
+        else
+        {
+            Write(invocation.Terminal, spec, forecast, shards, limit, known);
+        }
+
+        if (counts.Trials == 0)
+        {
+            throw CommandException.Invalid($"{source.Name} holds no trial: its 'where' leaves every one out.");
+        }
+
+        return ExitCode.Done;
+    }
+
+    /// <summary>How many instances have a stored reference already; null where the store is not up, which a plan does not change.</summary>
+    private static async Task<KnownReferences?> CountKnownAsync(
+        Invocation invocation, SweepSpec spec, SweepExpansion expansion, long instances)
+    {
+        if (instances == 0 || spec.Measure.Reference == ReferenceMode.None
+            || await StoreLocator.PeekAsync(invocation.Settings.Postgres.Value, invocation.Cancellation) is not ResultStore store)
+        {
+            return null;
+        }
+
+        await using (store)
+        {
+            List<Guid> keys = [];
+            for (long i = 0; i < expansion.ProductSize && keys.Count < MostKeys && i < MostLookedAt; i++)
+            {
+                if (expansion.At(i) is InstancePlan plan)
+                {
+                    keys.Add(plan.Instance.Key);
+                }
+            }
+
+            return new KnownReferences(await store.CountReferencesAsync(keys, invocation.Cancellation), keys.Count);
+        }
+    }
+
+    private sealed record KnownReferences(long Stored, long Of);
+
+    private static JsonObject ToJson(
+        SweepSpec spec, SweepExpansion expansion, SweepForecast forecast, long? shards, long limit, KnownReferences? known)
+    {
+        SweepCounts counts = forecast.Counts;
+        return new JsonObject
+        {
+            ["name"] = spec.Name,
+            ["question"] = spec.Question,
+            ["seed"] = spec.Seed,
+            ["hash"] = spec.Hash.ToString("N"),
+            ["instances"] = counts.Instances,
+            ["trials"] = counts.Trials,
+            ["product_size"] = expansion.ProductSize,
+            ["filtered_instances"] = counts.FilteredInstances,
+            ["filtered_trials"] = counts.FilteredTrials,
+            ["duplicates_dropped"] = counts.Duplicates,
+            ["kernels"] = new JsonArray([.. counts.KernelBlocks.Select(b => new JsonObject
+            {
+                ["kernel"] = b.Kernels,
+                ["trials"] = b.Trials,
+                ["filtered_trials"] = b.FilteredTrials,
+                ["duplicates_dropped"] = b.Duplicates,
+            })]),
+            ["shards"] = shards,
+            ["predicted_seconds"] = JsonOutput.Number(forecast.Seconds),
+            ["largest_bytes"] = forecast.LargestBytes,
+            ["largest_instance"] = forecast.LargestInstance is null ? null : Describe(forecast.LargestInstance),
+            ["largest_trial"] = forecast.LargestTrial?.ToString(),
+            ["memory_limit_bytes"] = limit,
+            ["trials_over_memory"] = forecast.TrialsOverMemory,
+            ["references_stored"] = known?.Stored,
+            ["references_looked_for"] = known?.Of,
+        };
+    }
+
+    private static void Write(Terminal terminal, SweepSpec spec, SweepForecast forecast, long? shards, long limit, KnownReferences? known)
+    {
+        TextWriter output = terminal.Out;
+        SweepCounts counts = forecast.Counts;
+        output.WriteLine(spec.Question is null ? spec.Name : $"{spec.Name}: {spec.Question}");
+        output.WriteLine();
+        Fact("instances", Format.Count(counts.Instances)
+            + (counts.FilteredInstances > 0 ? $" ({Format.Count(counts.FilteredInstances)} filtered out)" : ""));
+        Fact("trials", Format.Count(counts.Trials)
+            + (counts.FilteredTrials > 0 ? $" ({Format.Count(counts.FilteredTrials)} filtered out)" : "")
+            + (counts.Duplicates > 0 ? $" ({Format.Count(counts.Duplicates)} duplicates dropped)" : ""));
+        Fact("shards", shards is long counted ? Format.Count(counted) : $"not counted for more than {Format.Count(MostSharded)} instances");
+        Fact("time", $"about {Format.Duration(TimeSpan.FromSeconds(Math.Min(forecast.Seconds, 1e9)))} on one lane, by prediction");
+        if (forecast is { LargestInstance: not null, LargestTrial: not null })
+        {
+            Fact("memory", $"{Format.Bytes(forecast.LargestBytes)} at most, for {forecast.LargestTrial} on "
+                + Describe(forecast.LargestInstance));
+        }
+
+        if (forecast.TrialsOverMemory > 0)
+        {
+            Fact("skipped", $"{Format.Count(forecast.TrialsOverMemory, "trial")} would be skipped here for needing more than "
+                + $"{Format.Bytes(limit)}, " + (limit == spec.Limits.MemoryBytes ? "the sweep's own limit" : "what this machine has free now"));
+        }
+
+        if (known is not null)
+        {
+            Fact("references", $"{Format.Count(known.Stored)} of "
+                + (known.Of < counts.Instances ? "the first " : "") + $"{Format.Count(known.Of)} are stored already");
+        }
+
+        output.WriteLine();
+        TextTable table = new TextTable().Left("kernels").Right("trials", "filtered", "duplicates");
+        foreach (KernelBlockCounts block in counts.KernelBlocks)
+        {
+            table.Row(block.Kernels, Format.Count(block.Trials), Format.Count(block.FilteredTrials), Format.Count(block.Duplicates));
+        }
+
+        table.Write(terminal);
+
+        void Fact(string name, string value) => output.WriteLine($"  {name,-10} {value}");
+    }
+
+    internal static string Describe(InstanceSpec instance) =>
+        $"{instance.Family} n={instance.N} d={instance.D}"
+        + (instance.Bound is double bound ? $" bound={Format.Number(bound)}" : "");
+}

@@ -1,0 +1,53 @@
+using System.CommandLine;
+
+namespace Experiments.Client.Verbs;
+
+/// <summary>Arguments that several verbs share.</summary>
+internal static class SweepOptions
+{
+    public static Argument<string> FileOrPreset()
+    {
+        Argument<string> argument = new("sweep")
+        {
+            HelpName = "FILE|PRESET",
+            Description = "A sweep file (YAML), or a preset: " + string.Join(", ", SweepSource.Presets),
+        };
+        argument.CompletionSources.Add(_ => SweepSource.Presets);
+        return argument;
+    }
+
+    public static Option<string[]> Set() => new("--set")
+    {
+        HelpName = "KEY=VALUE",
+        Description = "Change one value of the file, such as measure.rounds=3 or kernels.1.degree=[2,4]; may be repeated",
+        DefaultValueFactory = _ => [],
+    };
+
+    public static Argument<string> SweepId() => new("id")
+    {
+        HelpName = "ID",
+        Description = "The sweep's number, or 'last'",
+    };
+
+    /// <summary>A whole number within bounds, with a message of its own when it is not.</summary>
+    public static Option<int?> Integer(string name, string help, string description, int least, int most = int.MaxValue) =>
+        new(name)
+        {
+            HelpName = help,
+            Description = description,
+            CustomParser = result =>
+            {
+                string text = result.Tokens.Count > 0 ? result.Tokens[^1].Value : "";
+                if (int.TryParse(text, System.Globalization.CultureInfo.InvariantCulture, out int value)
+                    && value >= least && value <= most)
+                {
+                    return value;
+                }
+
+                result.AddError(most == int.MaxValue
+                    ? $"{name} is '{text}'; a whole number of at least {least} is needed."
+                    : $"{name} is '{text}'; a whole number from {least} to {most} is needed.");
+                return null;
+            },
+        };
+}

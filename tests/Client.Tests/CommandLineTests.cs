@@ -1,0 +1,204 @@
+using System.CommandLine;
+using System.Text;
+using System.Text.Json.Nodes;
+using Experiments.Client.Terminals;
+using Experiments.Client.Tests.Driving;
+
+namespace Experiments.Client.Tests;
+
+public sealed class CommandLineTests
+{
+    public static TheoryData<string> EveryVerb => [.. Verbs(Tree(), "").Select(v => v.Path)];
+
+    [Theory]
+    [MemberData(nameof(EveryVerb))]
+    public async Task Every_verb_explains_itself_with_examples(string path)
+    {
+        Ran ran = await Cli.RunAsync([.. path.Split(' '), "--help"]);
+        ran.Expect(ExitCode.Done);
+        Assert.Contains("Usage:", ran.Out, StringComparison.Ordinal);
+        Assert.Contains("Examples:", ran.Out, StringComparison.Ordinal);
+        Assert.Equal("", ran.Error);
+    }
+
+    [Theory]
+    [MemberData(nameof(EveryVerb))]
+    public void Every_example_of_the_help_parses(string path)
+    {
+        RootCommand root = Tree();
+        Verb verb = Verbs(root, "").Single(v => v.Path == path).Verb;
+        foreach ((string line, string does) in verb.Examples)
+        {
+            string[] words = Words(line);
+            Assert.Equal("experiments", words[0]);
+            Assert.NotEmpty(does);
+            ParseResult parsed = root.Parse(words[1..], CommandTree.Parsing);
+            Assert.True(parsed.Errors.Count == 0, $"{line}: {string.Join(' ', parsed.Errors.Select(e => e.Message))}");
+            Assert.Same(path.Split(' ')[0] == "database" ? parsed.CommandResult.Command : verb, parsed.CommandResult.Command);
+        }
+    }
+
+    [Fact]
+    public void Every_verb_of_the_contract_is_there()
+    {
+        string[] names = [.. Tree().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal)];
+        Assert.Equal(
+            ["cancel", "completion", "database", "doctor", "export", "gradient", "kernels", "list", "plan", "query", "resume", "retry",
+                "run", "show", "trace", "watch"], names);
+    }
+
+    [Fact]
+    public void Every_verb_that_lists_something_has_json()
+    {
+        foreach ((string path, Verb verb) in Verbs(Tree(), "").Where(v => v.Path is not "completion" and not "export" and not "database reset"))
+        {
+            Assert.True(verb.Options.Contains(GlobalOptions.Json), path);
+        }
+    }
+
+    [Theory]
+    [InlineData("rnu", "'run'")]
+    [InlineData("gradiant", "'gradient'")]
+    [InlineData("exprot", "'export'")]
+    public async Task A_mistyped_verb_gets_the_nearest(string typed, string nearest)
+    {
+        string error = (await Cli.RunAsync(typed)).ExpectRefusal(ExitCode.Invalid);
+        Assert.Contains($"'{typed}'", error, StringComparison.Ordinal);
+        Assert.Contains($"Did you mean {nearest}?", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_mistyped_option_gets_the_nearest()
+    {
+        string error = (await Cli.RunAsync("plan", "x.yaml", "--jsno")).ExpectRefusal(ExitCode.Invalid);
+        Assert.Contains("Did you mean '--json'?", error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("plan")]
+    [InlineData("gradient")]
+    [InlineData("query")]
+    [InlineData("export")]
+    [InlineData("trace", "last", "minus-one")]
+    [InlineData("run", "x.yaml", "--lanes", "none")]
+    [InlineData("run", "x.yaml", "--lanes", "0")]
+    [InlineData("list", "--limit", "-3")]
+    [InlineData("list", "--state", "finished")]
+    [InlineData("export", "1", "--format", "xml")]
+    [InlineData("completion", "tcsh")]
+    [InlineData("show", "1", "2")]
+    [InlineData()]
+    public async Task A_bad_command_line_gets_a_line_or_two(params string[] args)
+    {
+        string error = (await Cli.RunAsync(args)).ExpectRefusal(ExitCode.Invalid, 4);
+        Assert.Contains("--help", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("System.", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Response_files_are_off_so_that_a_query_may_begin_with_an_at_sign()
+    {
+        ParseResult parsed = Tree().Parse(["query", "@nosuchfile"], CommandTree.Parsing);
+        Assert.Empty(parsed.Errors);
+        await Task.CompletedTask;
+    }
+
+    [Theory]
+    [InlineData("bash", "complete -o default")]
+    [InlineData("zsh", "compdef")]
+    [InlineData("fish", "complete -c experiments")]
+    [InlineData("powershell", "Register-ArgumentCompleter")]
+    public async Task Completion_scripts_are_printed(string shell, string marker)
+    {
+        Ran ran = (await Cli.RunAsync("completion", shell)).Expect(ExitCode.Done);
+        Assert.Contains(marker, ran.Out, StringComparison.Ordinal);
+        Assert.Contains("[suggest:", ran.Out, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("experiments ru", "run")]
+    [InlineData("experiments gradient --ker", "--kernel")]
+    [InlineData("experiments gradient --kernel lo", "low-rank")]
+    public async Task Completion_suggests(string line, string expected)
+    {
+        Ran ran = (await Cli.RunAsync($"[suggest:{line.Length}]", line)).Expect(ExitCode.Done);
+        Assert.Contains(expected, ran.Out.Split('\n').Select(l => l.Trim()));
+    }
+
+    [Fact]
+    public async Task The_version_is_one_line()
+    {
+        Ran ran = (await Cli.RunAsync("--version")).Expect(ExitCode.Done);
+        Assert.Single(ran.Out.Trim().Split('\n'));
+    }
+
+    [Fact]
+    public async Task Kernels_are_listed_for_people_and_programs()
+    {
+        Ran text = (await Cli.RunAsync("kernels")).Expect(ExitCode.Done);
+        Ran json = (await Cli.RunAsync("kernels", "--json")).Expect(ExitCode.Done);
+        JsonNode node = JsonNode.Parse(json.Out)!;
+        foreach (string name in (string[])["exact", "low-rank", "reference"])
+        {
+            Assert.Contains(name, text.Out, StringComparison.Ordinal);
+            Assert.Contains(node["kernels"]!.AsArray(), k => (string)k!["name"]! == name);
+        }
+
+        foreach (string name in (string[])["uniform", "gaussian", "corner", "planted", "files"])
+        {
+            Assert.Contains(name, text.Out, StringComparison.Ordinal);
+            Assert.Contains(node["families"]!.AsArray(), f => (string)f!["name"]! == name);
+        }
+
+        JsonNode degree = node["kernels"]!.AsArray().Single(k => (string)k!["name"]! == "low-rank")!["axes"]!.AsArray()
+            .Single(a => (string)a!["name"]! == "degree")!;
+        Assert.Equal("integer", (string)degree["kind"]!);
+        Assert.True((bool)degree["required"]!);
+    }
+
+    private static RootCommand Tree() => CommandTree.Build(new Terminal { Out = TextWriter.Null, Error = TextWriter.Null });
+
+    private static IEnumerable<(string Path, Verb Verb)> Verbs(Command parent, string path)
+    {
+        foreach (Verb verb in parent.Subcommands.OfType<Verb>().Where(v => !v.Hidden))
+        {
+            string here = path.Length == 0 ? verb.Name : $"{path} {verb.Name}";
+            yield return (here, verb);
+            foreach ((string Path, Verb Verb) below in Verbs(verb, here))
+            {
+                yield return below;
+            }
+        }
+    }
+
+    // As a shell splits: quotes hold words together; a pipe or a redirection ends the command.
+    private static string[] Words(string line)
+    {
+        List<string> words = [];
+        StringBuilder word = new();
+        bool quoted = false;
+        foreach (char c in line + " ")
+        {
+            if (c == '"')
+            {
+                quoted = !quoted;
+            }
+            else if (c == ' ' && !quoted)
+            {
+                if (word.Length > 0)
+                {
+                    words.Add(word.ToString());
+                }
+
+                word.Clear();
+            }
+            else
+            {
+                word.Append(c);
+            }
+        }
+
+        int end = words.FindIndex(w => w is "|" or ">" or ">>");
+        return [.. end < 0 ? words : words[..end]];
+    }
+}

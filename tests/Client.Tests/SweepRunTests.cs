@@ -1,0 +1,277 @@
+using System.Text.Json.Nodes;
+using Experiments.Client.Tests.Driving;
+using Experiments.Results.Store;
+using Experiments.Testing;
+using Npgsql;
+
+namespace Experiments.Client.Tests;
+
+// Silos and servers of several tests at once would only slow each other down.
+[Collection("silo")]
+public sealed class SweepRunTests : IAsyncLifetime
+{
+    private readonly TemporaryFolder _folder = new();
+    private readonly Dictionary<string, string?> _environment = [];
+
+    public async ValueTask InitializeAsync()
+    {
+        StoreAddress address = await TestPostgres.CreateDatabaseAsync();
+        _environment["EXPERIMENTS_POSTGRES"] = address.Owner;
+    }
+
+    public ValueTask DisposeAsync()
+    {
+        _folder.Dispose();
+        return ValueTask.CompletedTask;
+    }
+
+    [Fact]
+    public async Task Failed_and_skipped_trials_are_grouped_by_reason_and_can_be_retried()
+    {
+        // An odd Taylor polynomial far outside its range gives row sums that are not positive; a limit of 40 KiB holds exact back.
+        string file = _folder.Write("failing.yaml", """
+            name: failing
+            seed: 1
+            instances: {family: uniform, n: 64, d: 4, bound: 12, repeats: 2}
+            kernels:
+              - kernel: low-rank
+                degree: [1, 3]
+                basis: taylor
+                precision: [float64]
+              - kernel: reference
+                precision: [float64]
+            measure: {rounds: 1, min_time: 0s}
+            limits: {memory: 40KiB}
+            """);
+        Ran ran = (await Cli.RunAsync(_environment, "run", file, "--json")).Expect(ExitCode.SomeFailed);
+        JsonNode json = JsonNode.Parse(ran.Out)!;
+        Assert.Equal("done", (string)json["state"]!);
+        Assert.Equal(6, (int)json["done"]! + (int)json["failed"]! + (int)json["skipped"]!);
+        Assert.True((int)json["failed"]! > 0, ran.ToString());
+        Assert.True((int)json["skipped"]! > 0, ran.ToString());
+        JsonNode skipped = json["failures"]!.AsArray().First(f => (string)f!["status"]! == "skipped")!;
+        Assert.Contains("limit", (string)skipped["example_reason"]!, StringComparison.Ordinal);
+
+        Ran again = (await Cli.RunAsync(_environment, "retry", "last", "--skipped")).Expect(ExitCode.SomeFailed);
+        Assert.Contains("are put back", again.Error, StringComparison.Ordinal);
+        Assert.Contains("Failed and skipped", again.Out, StringComparison.Ordinal);
+        JsonNode rows = JsonNode.Parse((await Cli.RunAsync(_environment, "query", "select count(*) as n, count(distinct trial) as d from trials", "--json")).Out)!;
+        Assert.Equal(6, (int)rows[0]!["n"]!);
+        Assert.Equal(6, (int)rows[0]!["d"]!);
+    }
+
+    [Fact]
+    public async Task A_sweep_file_is_refused_before_the_store_is_touched()
+    {
+        string file = _folder.Write("bad.yaml", StoredSweep.Tiny.Replace("degree:", "degre:", StringComparison.Ordinal)
+            .Replace("repeats: 2", "repeats: 0", StringComparison.Ordinal));
+        Dictionary<string, string?> nowhere = new() { ["EXPERIMENTS_POSTGRES"] = "Host=/nonexistent;Username=u;Password=s3cret" };
+        foreach (string verb in (string[])["run", "plan"])
+        {
+            string error = (await Cli.RunAsync(nowhere, verb, file)).ExpectRefusal(ExitCode.Invalid, 6);
+            Assert.Contains("bad.yaml:", error, StringComparison.Ordinal);
+            Assert.Contains("'degree'", error, StringComparison.Ordinal);
+            Assert.Contains("repeats", error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task An_unknown_preset_gets_the_list()
+    {
+        string error = (await Cli.RunAsync(_environment, "run", "quickstrat")).ExpectRefusal(ExitCode.Invalid, 2);
+        Assert.Contains("no file and no preset 'quickstrat'", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_unreachable_store_is_exit_4_and_tells_no_password()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        Dictionary<string, string?> nowhere = new()
+        {
+            ["EXPERIMENTS_POSTGRES"] = "Host=127.0.0.1;Port=1;Username=u;Password=s3cret;Database=x;Timeout=2",
+        };
+        foreach (string[] args in (string[][])[["run", file], ["list"], ["show", "1"], ["query", "select 1"], ["watch", "1"]])
+        {
+            string error = (await Cli.RunAsync(nowhere, args)).ExpectRefusal(ExitCode.StoreUnreachable, 3);
+            Assert.DoesNotContain("s3cret", error, StringComparison.Ordinal);
+            Assert.Contains("127.0.0.1", error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public async Task Plan_counts_and_starts_no_server()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        Ran ran = (await Cli.RunAsync("plan", file, "--json")).Expect(ExitCode.Done);
+        JsonNode json = JsonNode.Parse(ran.Out)!;
+        Assert.Equal(24, (int)json["trials"]!);
+        Assert.Equal(8, (int)json["instances"]!);
+        Assert.Equal([8, 16], json["kernels"]!.AsArray().Select(k => (int)k!["trials"]!));
+        Assert.Contains("24", (await Cli.RunAsync("plan", file)).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Set_changes_one_value_and_is_checked_like_the_file()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        JsonNode json = JsonNode.Parse((await Cli.RunAsync(
+            "plan", file, "--set", "instances.repeats=5", "--set", "kernels.1.degree=[1,2,3]", "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal(4 * 5 * 4, (int)json["trials"]!);
+        Assert.Contains("Did you mean", (await Cli.RunAsync("plan", file, "--set", "measure.round=3")).ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
+        Assert.Contains("key=value", (await Cli.RunAsync("plan", file, "--set", "nonsense")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+        Assert.Contains("must number one of 2", (await Cli.RunAsync("plan", file, "--set", "kernels.7.degree=1")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_sweep_that_was_cancelled_goes_on_with_resume()
+    {
+        string file = _folder.Write("slow.yaml", Slow(40));
+        using ClientProcess run = ClientProcess.Start(_environment, "run", file);
+        await run.SaysAsync("Sweep 1");
+        Assert.Contains("is cancelled", (await Cli.RunAsync(_environment, "cancel", "last")).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+        Ran ran = (await run.EndAsync()).Expect(ExitCode.Interrupted);
+        Assert.Contains("experiments resume 1", ran.Error, StringComparison.Ordinal);
+        (await Cli.RunAsync(_environment, "resume", "1")).Expect(ExitCode.Done);
+        await ExpectWholeAsync(_environment, 1, 80);
+    }
+
+    [Fact]
+    public async Task A_watch_in_another_process_follows_a_run_to_its_end()
+    {
+        string file = _folder.Write("slow.yaml", Slow(60));
+        using ClientProcess run = ClientProcess.Start(_environment, "run", file);
+        await run.SaysAsync("Sweep 1");
+        using ClientProcess watch = ClientProcess.Start(_environment, "watch", "last");
+        using ClientProcess json = ClientProcess.Start(_environment, "watch", "1", "--json");
+        await watch.SaysAsync("of 120 trials");
+        Ran watched = (await watch.EndAsync()).Expect(ExitCode.Done);
+        Assert.Contains("Sweep 1 is done: 120 of 120 trials, 0 failed, 0 skipped.", watched.Out, StringComparison.Ordinal);
+        Assert.Contains("experiments show 1", watched.Out, StringComparison.Ordinal);
+        JsonNode end = JsonNode.Parse((await json.EndAsync()).Expect(ExitCode.Done).Out)!;
+        Assert.Equal("done", (string)end["state"]!);
+        Assert.Equal(120, (int)end["done"]!);
+        (await run.EndAsync()).Expect(ExitCode.Done);
+    }
+
+    [Fact]
+    public async Task A_plan_knows_what_is_stored_and_what_would_be_skipped()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        JsonNode before = JsonNode.Parse((await Cli.RunAsync(_environment, "plan", file, "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal(0, (int)before["references_stored"]!);
+        Assert.Equal(8, (int)before["references_looked_for"]!);
+        (await Cli.RunAsync(_environment, "run", file)).Expect(ExitCode.Done);
+
+        // Those of such small instances are not worth storing; here they are.
+        await using (NpgsqlConnection connection = new(_environment["EXPERIMENTS_POSTGRES"]))
+        {
+            await connection.OpenAsync(TestContext.Current.CancellationToken);
+            await using NpgsqlCommand command = new(
+                "INSERT INTO experiments.reference SELECT DISTINCT instance_key, 1, 1, 1, 1, now(), ''::bytea, ''::bytea FROM experiments.trial "
+                + "ON CONFLICT DO NOTHING",
+                connection);
+            await command.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Contains("8 of 8 are stored already", (await Cli.RunAsync(_environment, "plan", file)).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+
+        // A hundred gigabytes are more than most machines have; the sweep names no limit.
+        JsonNode large = JsonNode.Parse((await Cli.RunAsync(
+            "plan", file, "--set", "instances.n=2097152", "--set", "instances.d=1000", "--set", "kernels=[{kernel: exact}]", "--json"))
+            .Expect(ExitCode.Done).Out)!;
+        bool over = (long)large["largest_bytes"]! > (long)large["memory_limit_bytes"]!;
+        Assert.True((long)large["memory_limit_bytes"]! > 0);
+        Assert.Equal(over ? (long)large["trials"]! : 0, (long)large["trials_over_memory"]!);
+        Assert.Null(large["references_stored"]);
+    }
+
+    [Theory]
+    [InlineData("INT", "Sweep 1")]
+    [InlineData("INT", "of 120 trials")]
+    [InlineData("TERM", "of 120 trials")]
+    public async Task A_signal_leaves_a_sweep_that_resume_finishes(string signal, string after)
+    {
+        string file = _folder.Write("slow.yaml", Slow(60));
+        using ClientProcess run = ClientProcess.Start(_environment, "run", file);
+        await run.SaysAsync(after);
+        run.Signal(signal);
+        Ran ran = (await run.EndAsync()).Expect(ExitCode.Interrupted);
+        Assert.Contains("Ctrl-C again stops now", ran.Error, StringComparison.Ordinal);
+        Assert.Contains("experiments resume 1", ran.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", ran.Error, StringComparison.Ordinal);
+        (await ClientProcess.RunAsync(_environment, "resume", "1")).Expect(ExitCode.Done);
+        await ExpectWholeAsync(_environment, 1, 120);
+    }
+
+    [Fact]
+    public async Task Two_signals_stop_at_once_and_lose_nothing_that_was_stored()
+    {
+        string file = _folder.Write("slow.yaml", Slow(60));
+        using ClientProcess run = ClientProcess.Start(_environment, "run", file);
+        await run.SaysAsync("of 120 trials");
+        run.Signal("INT");
+        await run.SaysAsync("Ctrl-C again");
+        run.Signal("INT");
+        (await run.EndAsync()).Expect(ExitCode.Interrupted);
+        (await ClientProcess.RunAsync(_environment, "resume", "1")).Expect(ExitCode.Done);
+        await ExpectWholeAsync(_environment, 1, 120);
+    }
+
+    [Fact]
+    public async Task Killed_at_any_moment_and_resumed_a_sweep_is_the_same_as_undisturbed()
+    {
+        string file = _folder.Write("slow.yaml", Slow(40));
+        (await Cli.RunAsync(_environment, "run", file, "--name", "undisturbed")).Expect(ExitCode.Done);
+        int seed = Environment.TickCount;
+        Random random = new(seed);
+        TestContext.Current.TestOutputHelper?.WriteLine($"seed {seed}");
+        using (ClientProcess run = ClientProcess.Start(_environment, "run", file))
+        {
+            await run.SaysAsync("Sweep 2");
+            await Task.Delay(random.Next(0, 1500), TestContext.Current.CancellationToken);
+            run.Signal("KILL");
+            await run.EndAsync();
+        }
+
+        for (int kill = 0; kill < 3; kill++)
+        {
+            using ClientProcess resume = ClientProcess.Start(_environment, "resume", "2");
+            await Task.Delay(random.Next(200, 3000), TestContext.Current.CancellationToken);
+            resume.Signal("KILL");
+            await resume.EndAsync();
+        }
+
+        (await ClientProcess.RunAsync(_environment, "resume", "2")).Expect(ExitCode.Done);
+        await ExpectWholeAsync(_environment, 2, 80);
+        JsonNode different = JsonNode.Parse((await Cli.RunAsync(_environment, "query",
+            "select count(*) as n from trials a full join trials b on b.trial = a.trial and b.sweep_id = 2 and b.digest = a.digest "
+            + "and b.trial_key = a.trial_key where a.sweep_id = 1 and b.trial is null", "--json")).Out)!;
+        Assert.Equal(0, (int)different[0]!["n"]!);
+    }
+
+    // Some 20 ms a trial, in shards of a few instances each.
+    private static string Slow(int repeats) => $$"""
+        name: slow
+        seed: 3
+        instances: {family: gaussian, n: 128, d: 4, bound: 1, repeats: {{repeats}}}
+        kernels:
+          - kernel: exact
+            precision: [float32]
+          - kernel: low-rank
+            degree: 2
+            precision: [float32]
+        measure: {rounds: 2, min_time: 40ms, max_noise: 0}
+        """;
+
+    private static async Task ExpectWholeAsync(Dictionary<string, string?> environment, int sweep, int trials)
+    {
+        JsonNode json = JsonNode.Parse((await Cli.RunAsync(environment, "query",
+            $"select count(*) as n, count(distinct trial) as d, count(distinct trial_key) as k, min(trial) as low, max(trial) as high from trials where sweep_id = {sweep}",
+            "--json")).Out)!;
+        Assert.Equal(trials, (int)json[0]!["n"]!);
+        Assert.Equal(trials, (int)json[0]!["d"]!);
+        Assert.Equal(trials, (int)json[0]!["k"]!);
+        Assert.Equal(0, (int)json[0]!["low"]!);
+        Assert.Equal(trials - 1, (int)json[0]!["high"]!);
+    }
+}

@@ -1,0 +1,72 @@
+using CsCheck;
+using Experiments.Client.Terminals;
+using Experiments.Results.Sweeps;
+
+namespace Experiments.Client.Tests;
+
+public sealed class TerminalTests
+{
+    [Theory]
+    [InlineData(0.0, "0")]
+    [InlineData(1.0, "1.00")]
+    [InlineData(12.345, "12.3")]
+    [InlineData(123456.0, "123456")]
+    [InlineData(0.00012345, "1.23e-04")]
+    [InlineData(1234567.0, "1.23e+06")]
+    public void Numbers_have_three_digits(double value, string text) => Assert.Equal(text, Format.Number(value));
+
+    [Theory]
+    [InlineData(1.5e-9, "1.50 ns")]
+    [InlineData(2.5e-5, "25.0 us")]
+    [InlineData(0.0123, "12.3 ms")]
+    [InlineData(3.21, "3.21 s")]
+    [InlineData(4000.0, "1 h 06 min")]
+    public void Times_have_their_unit(double seconds, string text) => Assert.Equal(text, Format.Seconds(seconds));
+
+    [Fact]
+    public void A_value_reads_back_to_the_same_bits() =>
+        Gen.Double.Sample(value => BitConverter.DoubleToInt64Bits(double.Parse(
+            Format.Value(value), System.Globalization.CultureInfo.InvariantCulture)) == BitConverter.DoubleToInt64Bits(value)
+            || double.IsNaN(value));
+
+    [Fact]
+    public void A_table_on_a_pipe_is_ascii_and_cuts_nothing()
+    {
+        using StringWriter output = new();
+        using Terminal terminal = new() { Out = output, Error = TextWriter.Null };
+        string wide = new('x', 300);
+        new TextTable().Left("name").Right("n").Row(wide, "1").Row("two\nlines", "22").Write(terminal, "Title");
+        string[] lines = output.ToString().TrimEnd('\n').Split('\n');
+        Assert.Equal(5, lines.Length);
+        Assert.Contains(wide, lines[3], StringComparison.Ordinal);
+        Assert.Contains("two\\nlines", lines[4], StringComparison.Ordinal);
+        Assert.All(output.ToString(), c => Assert.InRange(c, '\n', '~'));
+        Assert.Equal(lines[3].Length, lines[4].Length);
+    }
+
+    [Fact]
+    public void The_nearest_name_is_found_within_a_few_edits()
+    {
+        string[] names = ["uniform", "gaussian", "corner", "planted"];
+        Assert.Equal("gaussian", NearestName.Of("gausian", names));
+        Assert.Equal("corner", NearestName.Of("Conrer", names));
+        Assert.Null(NearestName.Of("zebra", names));
+        Gen.Select(Gen.String[Gen.Char['a', 'z'], 0, 8], Gen.String[Gen.Char['a', 'z'], 0, 8]).Sample((a, b) =>
+            NearestName.Distance(a, b) == NearestName.Distance(b, a) && NearestName.Distance(a, a) == 0
+            && NearestName.Distance(a, b) >= Math.Abs(a.Length - b.Length));
+    }
+
+    [Fact]
+    public void The_first_signal_asks_and_the_second_insists()
+    {
+        using Interrupts interrupts = new();
+        List<int> heard = [];
+        interrupts.Signalled += heard.Add;
+        interrupts.Raise();
+        Assert.True(interrupts.Finish.IsCancellationRequested);
+        Assert.False(interrupts.Now.IsCancellationRequested);
+        interrupts.Raise();
+        Assert.True(interrupts.Now.IsCancellationRequested);
+        Assert.Equal([1, 2], heard);
+    }
+}
