@@ -2,6 +2,7 @@ using CsCheck;
 using Experiments.Grains.Running;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
+using Experiments.Testing;
 using Microsoft.Extensions.Time.Testing;
 
 namespace Experiments.Grains.Tests;
@@ -79,8 +80,9 @@ public sealed class ShardLedgerTests
 
     [Fact]
     public void Whatever_happens_the_ledger_never_loses_a_shard_and_the_store_grants_each_to_one_holder_at_a_time() =>
-        Gen.Select(Gen.Int[1, 12], Gen.Select(Gen.Int[0, 7], Gen.Int[0, 1000]).Array[0, 120]).Sample((shards, steps) =>
+        Gen.Select(Gen.Int[1, 12], Gen.Select(Gen.Int[0, 7], Gen.Int[0, 1000]).Array[0, 120]).SampleFixed(script =>
         {
+            (int shards, (int, int)[] steps) = script;
             Model model = new(shards);
             foreach ((int step, int pick) in steps)
             {

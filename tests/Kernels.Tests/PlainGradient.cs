@@ -8,6 +8,18 @@ namespace Experiments.Kernels.Tests;
 internal static class PlainGradient
 {
     public static T[] Compute<T>(AttentionProblem<T> problem)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Compute(problem, new T[problem.D * problem.D]);
+
+    /// <summary>What an error is held against at least: a sixteenth of the largest sum of the rows' shares without their signs.
+    /// A gradient that is smaller owes it to rows that cancel, which no arithmetic of this precision can follow.</summary>
+    public static double LeastScale(AttentionProblem<double> problem)
+    {
+        double[] absolute = new double[problem.D * problem.D];
+        Compute(problem, absolute);
+        return absolute.Max() / 16;
+    }
+
+    private static T[] Compute<T>(AttentionProblem<T> problem, T[] absolute)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int n = problem.N, d = problem.D;
@@ -69,7 +81,9 @@ internal static class PlainGradient
 
             for (int k = 0; k < d * d; k++)
             {
-                dX[k] += problem.A1[(i * d) + (k / d)] * dQ[k % d] / scale;
+                T share = problem.A1[(i * d) + (k / d)] * dQ[k % d] / scale;
+                dX[k] += share;
+                absolute[k] += T.Abs(share);
             }
         }
 

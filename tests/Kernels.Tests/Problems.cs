@@ -123,11 +123,12 @@ internal static class Problems
         }
     }
 
-    /// <summary>Largest difference over the largest entry of the gold; where that is 0, the largest difference.</summary>
-    public static double Error<T>(T[] values, double[] gold)
+    /// <summary>Largest difference over the largest entry of the gold, or over <paramref name="leastScale"/> where that is
+    /// more; where both are 0, the largest difference.</summary>
+    public static double Error<T>(T[] values, double[] gold, double leastScale = 0)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        double difference = 0, largest = 0;
+        double difference = 0, largest = leastScale;
         for (int i = 0; i < gold.Length; i++)
         {
             double off = Math.Abs(double.CreateTruncating(values[i]) - gold[i]);

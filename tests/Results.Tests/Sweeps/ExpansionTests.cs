@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using CsCheck;
 using Experiments.Results.Sweeps;
+using Experiments.Testing;
 
 namespace Experiments.Results.Tests.Sweeps;
 
@@ -9,7 +10,7 @@ public sealed class ExpansionTests
 {
     /// <summary>Random sweeps with everything in them, held against a plain loop that shares no code with the expansion.</summary>
     [Fact]
-    public void Counts_and_instances_equal_a_plain_enumeration() => Model.Gen.Sample(
+    public void Counts_and_instances_equal_a_plain_enumeration() => Model.Gen.SampleFixed(
         model =>
         {
             SweepSpec spec;
@@ -45,7 +46,7 @@ public sealed class ExpansionTests
             CheckShards(expansion, plans, new CostModel { ShardTrials = 7 });
             CheckShards(again, plans, new CostModel { ShardSeconds = 0.11 });
         },
-        iter: 300);
+        300);
 
     private static void CheckShards(SweepExpansion expansion, List<InstancePlan> plans, CostModel model)
     {
@@ -120,7 +121,7 @@ public sealed class ExpansionTests
          from repeats in Gen.Int[1, 3]
          from filter in Gen.Bool
          from seed in Gen.Int
-         select (n, b, repeats, filter, seed)).Sample(
+         select (n, b, repeats, filter, seed)).SampleFixed(
             g =>
             {
                 string where = g.filter ? "where: n != 2 or bound > 3" : "";
@@ -136,7 +137,7 @@ public sealed class ExpansionTests
                 Assert.Equal((samples, samples), (counts.Instances, counts.Trials));
                 CheckShards(Sweeps.Expand(text), plans, new CostModel { ShardTrials = 3 });
             },
-            iter: 60);
+            60);
 
     [Fact]
     public void Sobol_samples_spread_over_every_axis()
@@ -158,7 +159,7 @@ public sealed class ExpansionTests
     {
         string text = File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "Presets", "accuracy.yaml"));
         const string Alphabet = "{}[]:,-&*<>|#'\"!% \n\tan0.^é\0";
-        (from edits in Gen.Select(Gen.Int[0, 10_000], Gen.Int[0, 2], Gen.Int[0, Alphabet.Length - 1]).Array[1, 6] select edits).Sample(
+        (from edits in Gen.Select(Gen.Int[0, 10_000], Gen.Int[0, 2], Gen.Int[0, Alphabet.Length - 1]).Array[1, 6] select edits).SampleFixed(
             edits =>
             {
                 StringBuilder mangled = new(text[text.IndexOf("name:", StringComparison.Ordinal)..]);
@@ -183,7 +184,7 @@ public sealed class ExpansionTests
                     Assert.All(ex.Faults, f => Assert.True(f.Line >= 1 && f.Column >= 1 && f.Message.Length > 0));
                 }
             },
-            iter: 2000);
+            2000);
     }
 
     [Fact]
