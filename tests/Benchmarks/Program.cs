@@ -1,0 +1,3 @@
+using Experiments.Benchmarks;
+
+return Application.Run(args, rivals: null);
