@@ -17,13 +17,13 @@ internal sealed class MarkdownTable(params string[] columns)
     public override string ToString()
     {
         string[] names = [.. columns.Select(c => c.TrimStart('<'))];
-        int[] widths = [.. names.Select((name, c) => _rows.Select(r => r[c].Length).Append(name.Length).Max())];
+        int[] widths = [.. names.Select((name, c) => _rows.Select(r => r[c].Length).Append(Math.Max(3, name.Length)).Max())];
         StringBuilder text = new();
         Line(text, names, widths);
         text.Append('|');
         for (int c = 0; c < columns.Length; c++)
         {
-            text.Append(Words(c) ? " " : " -").Append('-', widths[c] - (Words(c) ? 0 : 2)).Append(Words(c) ? " |" : "-: |"[1..]);
+            text.Append(' ').Append('-', widths[c] - 1).Append(Words(c) ? "- |" : ": |");
         }
 
         text.Append('\n');
