@@ -152,7 +152,8 @@ internal static class Problems
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         GradientOutput<T> output = new(problem.N, problem.D);
-        kernel.Compute(problem, settings ?? Settings.None, output, new(TestContext.Current.CancellationToken, threads));
+        kernel.Compute(
+            problem, settings ?? Settings.None, output, new(TestContext.Current.CancellationToken, threads) { Statistics = true });
         return output;
     }
 }

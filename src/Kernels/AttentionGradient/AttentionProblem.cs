@@ -2,6 +2,16 @@ using System.Numerics;
 
 namespace Experiments.Kernels.AttentionGradient;
 
+/// <summary>What the logits A1 X A2ᵀ are divided by.</summary>
+public enum LogitScale
+{
+    /// <summary>d, as in Alman and Song.</summary>
+    D,
+
+    /// <summary>√d, as in transformers.</summary>
+    SqrtD,
+}
+
 /// <summary>One instance of the attention-loss problem: A1, A2, A3, E of shape (n, d), X and Y of shape (d, d).</summary>
 /// <remarks>
 /// All matrices are row-major and dense. Shapes are checked here, once, so that kernels need not. Entries are not scanned
@@ -35,6 +45,15 @@ public sealed class AttentionProblem<T>
     /// <summary>Head dimension: the columns of A1, A2, A3 and E; X and Y are d by d.</summary>
     public int D { get; }
 
+    /// <summary>What the logits are divided by; <see cref="LogitScale.D"/> unless said otherwise.</summary>
+    public LogitScale Scale { get; init; }
+
+    /// <summary>Whether row i sees keys 0 to i only.</summary>
+    public bool Causal { get; init; }
+
+    /// <summary>d or √d, as <see cref="Scale"/> says, in double.</summary>
+    public double Divisor => Scale == LogitScale.D ? D : Math.Sqrt(D);
+
     public T[] A1 { get; }
 
     public T[] A2 { get; }
@@ -51,7 +70,11 @@ public sealed class AttentionProblem<T>
     public AttentionProblem<TTo> To<TTo>()
         where TTo : unmanaged, IBinaryFloatingPointIeee754<TTo> =>
         this as AttentionProblem<TTo>
-        ?? new(N, D, Cast<TTo>(A1), Cast<TTo>(A2), Cast<TTo>(A3), Cast<TTo>(E), Cast<TTo>(X), Cast<TTo>(Y));
+        ?? new(N, D, Cast<TTo>(A1), Cast<TTo>(A2), Cast<TTo>(A3), Cast<TTo>(E), Cast<TTo>(X), Cast<TTo>(Y))
+        {
+            Scale = Scale,
+            Causal = Causal,
+        };
 
     /// <summary>Where the first NaN or infinity stands, such as "a2[3, 1] is NaN", or null if every entry is finite.</summary>
     public string? FirstNonFinite() =>

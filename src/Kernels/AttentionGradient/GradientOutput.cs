@@ -10,6 +10,12 @@ public sealed class GradientOutput<T>(int n, int d)
     /// <summary>The gradient of the loss with respect to X, (d, d), row-major.</summary>
     public T[] DX { get; } = new T[d * d];
 
+    /// <summary>The gradient of the loss with respect to Y, (d, d), row-major; NaN from a kernel that does not give it.</summary>
+    public T[] DY { get; } = Unknown(d * d);
+
+    /// <summary>Where the gradient with respect to Q = A1 X goes, (n, d), row-major; null where nobody asked for it.</summary>
+    public T[]? DQ { get; init; }
+
     /// <summary>The attention output F = f h, (n, d), row-major.</summary>
     public T[] Forward { get; } = new T[checked(n * d)];
 
@@ -23,10 +29,11 @@ public sealed class GradientOutput<T>(int n, int d)
     /// <summary>How many row sums were not positive. Anything but zero fails the trial: see <see cref="KernelFailure"/>.</summary>
     public long NonPositiveRowSums { get; set; }
 
-    /// <summary>Largest |logit|, of uncentred logits; NaN from a kernel that never sees single logits.</summary>
+    /// <summary>Largest |logit|, of uncentred logits; NaN where <see cref="KernelContext.Statistics"/> was not asked for, or from a
+    /// kernel that never sees single logits.</summary>
     public double MaxLogit { get; set; } = double.NaN;
 
-    /// <summary>Root mean square of the uncentred logits; NaN from a kernel that never sees single logits.</summary>
+    /// <summary>Root mean square of the uncentred logits; NaN as <see cref="MaxLogit"/> is.</summary>
     public double RmsLogit { get; set; } = double.NaN;
 
     /// <summary>R, the largest |logit| the polynomial was fitted for; NaN for kernels without one.</summary>
@@ -34,4 +41,11 @@ public sealed class GradientOutput<T>(int n, int d)
 
     /// <summary>Bound on the relative error of each exponential for |logits| ≤ R; NaN for kernels without one.</summary>
     public double PredictedExpError { get; set; } = double.NaN;
+
+    private static T[] Unknown(int length)
+    {
+        T[] values = new T[length];
+        Array.Fill(values, T.NaN);
+        return values;
+    }
 }

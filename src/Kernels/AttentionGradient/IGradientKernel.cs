@@ -41,6 +41,10 @@ public readonly record struct KernelCost(double Flops, double StateBytes, long? 
 public sealed record KernelContext(CancellationToken Cancellation, int Threads = 1, Action<string>? Phase = null)
 {
     public static readonly KernelContext Default = new(CancellationToken.None);
+
+    /// <summary>Whether to spend a pass on facts about the logits (<see cref="GradientOutput{T}.MaxLogit"/>), which a timed call
+    /// does without.</summary>
+    public bool Statistics { get; init; }
 }
 
 /// <summary>A kernel refuses to return a wrong number. The message is the trial's reason.</summary>

@@ -6,7 +6,7 @@ namespace Experiments.Kernels.AttentionGradient;
 /// <summary>The two small products Q = A1 X and h = A3 Y, with more digits than they are rounded to.</summary>
 internal static class Projection
 {
-    /// <summary>Columns padded to whole vectors of double, the leading dimension of what <see cref="Multiply"/> writes.</summary>
+    /// <summary>Columns padded to whole vectors of double, the leading dimension of what the products here write.</summary>
     public static int Padded(int d) => (d + Vector<double>.Count - 1) / Vector<double>.Count * Vector<double>.Count;
 
     /// <summary>product = left right, (n, d) by (d, d), as high + low; rows are <see cref="Padded"/>(d) long.</summary>
@@ -20,53 +20,81 @@ internal static class Projection
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int width = Padded(d);
-        double[] wide = ArrayPool<double>.Shared.Rent(d * width);
-        try
+        double[] wide = Widened(right, d);
+        fixed (double* w = wide, hi = high, lo = low)
+        fixed (T* a = left)
         {
-            for (int k = 0; k < d; k++)
+            for (long i = firstRow; i < firstRow + rows; i++)
             {
-                for (int c = 0; c < width; c++)
-                {
-                    wide[(k * width) + c] = c < d ? double.CreateTruncating(right[(k * d) + c]) : 0;
-                }
-            }
-
-            fixed (double* w = wide, hi = high, lo = low)
-            fixed (T* a = left)
-            {
-                for (int i = firstRow; i < firstRow + rows; i++)
-                {
-                    for (int c = 0; c < width; c += Vector<double>.Count)
-                    {
-                        Vector<double> sum = Vector<double>.Zero, error = Vector<double>.Zero;
-                        for (int k = 0; k < d; k++)
-                        {
-                            Vector<double> x = Vector.Create(double.CreateTruncating(a[((long)i * d) + k]));
-                            Vector<double> y = Vector.Load(w + (k * width) + c);
-                            Vector<double> p = x * y;
-                            if (typeof(T) == typeof(float))
-                            {
-                                sum += p;
-                                continue;
-                            }
-
-                            error += Vector.FusedMultiplyAdd(x, y, -p);
-                            Vector<double> s = sum + p;
-                            Vector<double> t = s - sum;
-                            error += (sum - (s - t)) + (p - t);
-                            sum = s;
-                        }
-
-                        Vector<double> total = sum + error;
-                        Vector.Store(total, hi + ((long)i * width) + c);
-                        Vector.Store((sum - total) + error, lo + ((long)i * width) + c);
-                    }
-                }
+                Row(a + (i * d), w, d, hi + (i * width), lo + (i * width));
             }
         }
-        finally
+
+        ArrayPool<double>.Shared.Return(wide);
+    }
+
+    /// <summary>The same for chosen rows of left: row i of the product is that of row <paramref name="rows"/>[i].</summary>
+    public static unsafe void Multiply<T>(T[] left, T[] right, int[] rows, int d, double[] high, double[] low)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int width = Padded(d);
+        double[] wide = Widened(right, d);
+        fixed (double* w = wide, hi = high, lo = low)
+        fixed (T* a = left)
         {
-            ArrayPool<double>.Shared.Return(wide);
+            for (long i = 0; i < rows.Length; i++)
+            {
+                Row(a + ((long)rows[i] * d), w, d, hi + (i * width), lo + (i * width));
+            }
+        }
+
+        ArrayPool<double>.Shared.Return(wide);
+    }
+
+    private static double[] Widened<T>(T[] right, int d)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int width = Padded(d);
+        double[] wide = ArrayPool<double>.Shared.Rent(d * width);
+        for (int k = 0; k < d; k++)
+        {
+            for (int c = 0; c < width; c++)
+            {
+                wide[(k * width) + c] = c < d ? double.CreateTruncating(right[(k * d) + c]) : 0;
+            }
+        }
+
+        return wide;
+    }
+
+    private static unsafe void Row<T>(T* a, double* wide, int d, double* high, double* low)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int width = Padded(d);
+        for (int c = 0; c < width; c += Vector<double>.Count)
+        {
+            Vector<double> sum = Vector<double>.Zero, error = Vector<double>.Zero;
+            for (int k = 0; k < d; k++)
+            {
+                Vector<double> x = Vector.Create(double.CreateTruncating(a[k]));
+                Vector<double> y = Vector.Load(wide + (k * width) + c);
+                Vector<double> p = x * y;
+                if (typeof(T) == typeof(float))
+                {
+                    sum += p;
+                    continue;
+                }
+
+                error += Vector.FusedMultiplyAdd(x, y, -p);
+                Vector<double> s = sum + p;
+                Vector<double> t = s - sum;
+                error += (sum - (s - t)) + (p - t);
+                sum = s;
+            }
+
+            Vector<double> total = sum + error;
+            Vector.Store(total, high + c);
+            Vector.Store((sum - total) + error, low + c);
         }
     }
 }

@@ -41,18 +41,19 @@ public sealed class ReferenceGradient : IGradientKernel
         DoubleDouble[] h = Product(problem.A3, problem.Y, n, d, context.Cancellation);
         for (int i = 0; i < q.Length; i++)
         {
-            q[i] /= d;
+            q[i] /= problem.Divisor;
         }
 
         context.Phase?.Invoke("rows");
         // An array a row: one of n × n has more elements than an array may from n = 46341 on.
         DoubleDouble[][] s = new DoubleDouble[n][];
-        double[] a2 = Widened(problem.A2);
+        double[] a2 = Widened(problem.A2), a3 = Widened(problem.A3);
         for (int i = 0; i < n; i++)
         {
             context.Cancellation.ThrowIfCancellationRequested();
             s[i] = new DoubleDouble[n];
-            for (int j = 0; j < n; j++)
+            int seen = problem.Causal ? i + 1 : n;
+            for (int j = 0; j < seen; j++)
             {
                 DoubleDouble sum = DoubleDouble.Zero;
                 for (int c = 0; c < d; c++)
@@ -64,18 +65,19 @@ public sealed class ReferenceGradient : IGradientKernel
             }
         }
 
-        DoubleDouble[] dX = new DoubleDouble[d * d];
+        DoubleDouble[] dX = new DoubleDouble[d * d], dY = new DoubleDouble[d * d], mixed = new DoubleDouble[d];
         DoubleDouble loss = DoubleDouble.Zero;
         DoubleDouble[] f = new DoubleDouble[n];
         DoubleDouble[] g = new DoubleDouble[d];
         DoubleDouble[] residual = new DoubleDouble[d];
         DoubleDouble[] dQ = new DoubleDouble[d];
+        double pairs = problem.Causal ? (double)n * (n + 1) / 2 : (double)n * n;
         double largest = 0, squares = 0, leastRowSum = double.PositiveInfinity;
         for (int i = 0; i < n; i++)
         {
             context.Cancellation.ThrowIfCancellationRequested();
-            int star = 0;
-            for (int j = 0; j < n; j++)
+            int star = 0, seen = problem.Causal ? i + 1 : n;
+            for (int j = 0; j < seen; j++)
             {
                 double logit = s[i][j].High;
                 star = logit > s[i][star].High ? j : star;
@@ -85,13 +87,15 @@ public sealed class ReferenceGradient : IGradientKernel
 
             DoubleDouble rowSum = DoubleDouble.Zero;
             Array.Clear(g);
-            for (int j = 0; j < n; j++)
+            Array.Clear(mixed);
+            for (int j = 0; j < seen; j++)
             {
                 f[j] = DoubleDouble.Exp(s[i][j] - s[i][star]);
                 rowSum += f[j];
                 for (int c = 0; c < d; c++)
                 {
                     g[c] += f[j] * (h[(j * d) + c] - h[(star * d) + c]);
+                    mixed[c] += f[j] * a3[(j * d) + c];
                 }
             }
 
@@ -108,7 +112,7 @@ public sealed class ReferenceGradient : IGradientKernel
             }
 
             Array.Clear(dQ);
-            for (int j = 0; j < n; j++)
+            for (int j = 0; j < seen; j++)
             {
                 DoubleDouble p = -r;
                 for (int c = 0; c < d; c++)
@@ -123,12 +127,19 @@ public sealed class ReferenceGradient : IGradientKernel
                 }
             }
 
+            for (int c = 0; output.DQ is T[] wanted && c < d; c++)
+            {
+                wanted[(i * d) + c] = T.CreateTruncating((double)(dQ[c] / problem.Divisor));
+            }
+
             for (int row = 0; row < d; row++)
             {
                 double a1 = double.CreateTruncating(problem.A1[(i * d) + row]);
+                DoubleDouble value = mixed[row] / rowSum;
                 for (int c = 0; c < d; c++)
                 {
                     dX[(row * d) + c] += dQ[c] * a1;
+                    dY[(row * d) + c] += value * residual[c];
                 }
             }
         }
@@ -136,14 +147,15 @@ public sealed class ReferenceGradient : IGradientKernel
         context.Phase?.Invoke("reduce");
         for (int i = 0; i < dX.Length; i++)
         {
-            output.DX[i] = T.CreateTruncating((double)(dX[i] / d));
+            output.DX[i] = T.CreateTruncating((double)(dX[i] / problem.Divisor));
+            output.DY[i] = T.CreateTruncating((double)dY[i]);
         }
 
         output.Loss = (double)loss / 2;
         output.MinRowSumOverN = leastRowSum / n;
         output.NonPositiveRowSums = 0;
         output.MaxLogit = largest;
-        output.RmsLogit = Math.Sqrt(squares / ((double)n * n));
+        output.RmsLogit = Math.Sqrt(squares / pairs);
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
         Checks.ThrowIfNotFinite(output);

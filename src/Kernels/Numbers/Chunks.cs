@@ -10,7 +10,6 @@ internal abstract class Chunks
     private CancellationToken _cancellation;
 
     /// <summary>Computes chunks 0 to count − 1 on up to so many threads, the caller's among them, and waits for all.</summary>
-    /// <remarks>The threads are the call's own, never the pool's, which belongs to the silo's other work.</remarks>
     public void Run(int count, int threads, CancellationToken cancellation)
     {
         _next = -1;
@@ -38,17 +37,16 @@ internal abstract class Chunks
             }
         }
 
-        Thread[] threadsOfCall = new Thread[helpers];
+        ThreadTeam.Helper[] team = new ThreadTeam.Helper[helpers];
         for (int i = 0; i < helpers; i++)
         {
-            threadsOfCall[i] = new Thread(Guarded) { IsBackground = true, Name = "kernel" };
-            threadsOfCall[i].Start();
+            team[i] = ThreadTeam.Start(Guarded);
         }
 
         Guarded();
-        foreach (Thread thread in threadsOfCall)
+        foreach (ThreadTeam.Helper helper in team)
         {
-            thread.Join();
+            helper.Wait();
         }
 
         failure?.Throw();

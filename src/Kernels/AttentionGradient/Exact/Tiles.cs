@@ -1,0 +1,257 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using Experiments.Kernels.Numbers;
+
+namespace Experiments.Kernels.AttentionGradient.Exact;
+
+/// <summary>The micro-kernels of the exact gradient: four numbers broadcast against three vectors of rows.</summary>
+/// <remarks>
+/// A block is W = 3 <see cref="ILanes{TSelf,T}.Count"/> rows, one to a lane; [key][W] and [column][W] arrays have a block's rows side by
+/// side. Twelve accumulators hide the latency of the multiply-adds and leave four of AVX2's sixteen registers to feed them. No
+/// operation crosses lanes, so every row's sums run over the keys in their order, whatever the width.
+/// </remarks>
+internal static unsafe class Tiles<V, T>
+    where V : struct, ILanes<V, T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    /// <summary>Rows in a block.</summary>
+    public static int Width => 3 * V.Count;
+
+    /// <summary>out[j] = ending(start + Σ_k a[j][k] b[k]) for j below <paramref name="count"/>; each of start, b[k], out[j] is W numbers.</summary>
+    /// <param name="stride">Numbers from one row of a to the next.</param>
+    /// <param name="depth">How many k.</param>
+    /// <param name="factor">What the ending takes beside the sum, laid out as out; unread by most.</param>
+    /// <param name="sums">W numbers to which the ending may add what it returned for each j.</param>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    public static void Dot<TEnding>(T* a, int stride, int count, T* b, int depth, T* start, T* factor, T* to, T* sums)
+        where TEnding : struct, IEnding<V, T>
+    {
+        int w = V.Count, j = 0;
+        for (; j <= count - 4; j += 4)
+        {
+            T* a0 = a + ((long)j * stride), a1 = a0 + stride, a2 = a1 + stride, a3 = a2 + stride, x = b;
+            V c00 = V.Load(start), c01 = V.Load(start + w), c02 = V.Load(start + (2 * w));
+            V c10 = c00, c11 = c01, c12 = c02, c20 = c00, c21 = c01, c22 = c02, c30 = c00, c31 = c01, c32 = c02;
+            for (int k = 0; k < depth; k++)
+            {
+                V x0 = V.Load(x), x1 = V.Load(x + w), x2 = V.Load(x + (2 * w));
+                V y = V.Broadcast(a0[k]);
+                c00 = V.MulAdd(y, x0, c00);
+                c01 = V.MulAdd(y, x1, c01);
+                c02 = V.MulAdd(y, x2, c02);
+                y = V.Broadcast(a1[k]);
+                c10 = V.MulAdd(y, x0, c10);
+                c11 = V.MulAdd(y, x1, c11);
+                c12 = V.MulAdd(y, x2, c12);
+                y = V.Broadcast(a2[k]);
+                c20 = V.MulAdd(y, x0, c20);
+                c21 = V.MulAdd(y, x1, c21);
+                c22 = V.MulAdd(y, x2, c22);
+                y = V.Broadcast(a3[k]);
+                c30 = V.MulAdd(y, x0, c30);
+                c31 = V.MulAdd(y, x1, c31);
+                c32 = V.MulAdd(y, x2, c32);
+                x += 3 * w;
+            }
+
+            long at = (long)j * 3 * w;
+            T* f = factor + at, o = to + at;
+            V s0 = End<TEnding>(c00, f, o), s1 = End<TEnding>(c01, f + w, o + w), s2 = End<TEnding>(c02, f + (2 * w), o + (2 * w));
+            f += 3 * w;
+            o += 3 * w;
+            V t0 = End<TEnding>(c10, f, o), t1 = End<TEnding>(c11, f + w, o + w), t2 = End<TEnding>(c12, f + (2 * w), o + (2 * w));
+            if (TEnding.Sums)
+            {
+                s0 += t0;
+                s1 += t1;
+                s2 += t2;
+            }
+
+            f += 3 * w;
+            o += 3 * w;
+            V u0 = End<TEnding>(c20, f, o), u1 = End<TEnding>(c21, f + w, o + w), u2 = End<TEnding>(c22, f + (2 * w), o + (2 * w));
+            f += 3 * w;
+            o += 3 * w;
+            t0 = End<TEnding>(c30, f, o);
+            t1 = End<TEnding>(c31, f + w, o + w);
+            t2 = End<TEnding>(c32, f + (2 * w), o + (2 * w));
+            if (TEnding.Sums)
+            {
+                (V.Load(sums) + (s0 + (u0 + t0))).Store(sums);
+                (V.Load(sums + w) + (s1 + (u1 + t1))).Store(sums + w);
+                (V.Load(sums + (2 * w)) + (s2 + (u2 + t2))).Store(sums + (2 * w));
+            }
+        }
+
+        for (; j < count; j++)
+        {
+            T* a0 = a + ((long)j * stride), x = b;
+            V c0 = V.Load(start), c1 = V.Load(start + w), c2 = V.Load(start + (2 * w));
+            for (int k = 0; k < depth; k++)
+            {
+                V y = V.Broadcast(a0[k]);
+                c0 = V.MulAdd(y, V.Load(x), c0);
+                c1 = V.MulAdd(y, V.Load(x + w), c1);
+                c2 = V.MulAdd(y, V.Load(x + (2 * w)), c2);
+                x += 3 * w;
+            }
+
+            long at = (long)j * 3 * w;
+            T* f = factor + at, o = to + at;
+            V s0 = End<TEnding>(c0, f, o), s1 = End<TEnding>(c1, f + w, o + w), s2 = End<TEnding>(c2, f + (2 * w), o + (2 * w));
+            if (TEnding.Sums)
+            {
+                (V.Load(sums) + s0).Store(sums);
+                (V.Load(sums + w) + s1).Store(sums + w);
+                (V.Load(sums + (2 * w)) + s2).Store(sums + (2 * w));
+            }
+        }
+    }
+
+    /// <summary>sums[c] += Σ_j x[j][c] f[j] for four columns c and j below <paramref name="count"/>; each of f[j], sums[c] is W numbers.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    public static void Accumulate(T* x, int stride, T* f, int count, T* sums)
+    {
+        int w = V.Count;
+        T* o0 = sums, o1 = o0 + (3 * w), o2 = o1 + (3 * w), o3 = o2 + (3 * w);
+        V c00 = V.Load(o0), c01 = V.Load(o0 + w), c02 = V.Load(o0 + (2 * w));
+        V c10 = V.Load(o1), c11 = V.Load(o1 + w), c12 = V.Load(o1 + (2 * w));
+        V c20 = V.Load(o2), c21 = V.Load(o2 + w), c22 = V.Load(o2 + (2 * w));
+        V c30 = V.Load(o3), c31 = V.Load(o3 + w), c32 = V.Load(o3 + (2 * w));
+        for (int j = 0; j < count; j++)
+        {
+            V f0 = V.Load(f), f1 = V.Load(f + w), f2 = V.Load(f + (2 * w));
+            V y = V.Broadcast(x[0]);
+            c00 = V.MulAdd(y, f0, c00);
+            c01 = V.MulAdd(y, f1, c01);
+            c02 = V.MulAdd(y, f2, c02);
+            y = V.Broadcast(x[1]);
+            c10 = V.MulAdd(y, f0, c10);
+            c11 = V.MulAdd(y, f1, c11);
+            c12 = V.MulAdd(y, f2, c12);
+            y = V.Broadcast(x[2]);
+            c20 = V.MulAdd(y, f0, c20);
+            c21 = V.MulAdd(y, f1, c21);
+            c22 = V.MulAdd(y, f2, c22);
+            y = V.Broadcast(x[3]);
+            c30 = V.MulAdd(y, f0, c30);
+            c31 = V.MulAdd(y, f1, c31);
+            c32 = V.MulAdd(y, f2, c32);
+            f += 3 * w;
+            x += stride;
+        }
+
+        c00.Store(o0);
+        c01.Store(o0 + w);
+        c02.Store(o0 + (2 * w));
+        c10.Store(o1);
+        c11.Store(o1 + w);
+        c12.Store(o1 + (2 * w));
+        c20.Store(o2);
+        c21.Store(o2 + w);
+        c22.Store(o2 + (2 * w));
+        c30.Store(o3);
+        c31.Store(o3 + w);
+        c32.Store(o3 + (2 * w));
+    }
+
+    /// <summary>products[r][c] += a[r] b[c] lane by lane, the block's three vectors added: after its last block, the sum over the
+    /// lanes is aᵀ b over all rows. a and b are [d][W], products [d][stride][Count].</summary>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    public static void AddProducts(T* a, T* b, int d, int stride, T* products)
+    {
+        int w = V.Count;
+        for (int r = 0; r < d; r++)
+        {
+            T* left = a + ((long)r * 3 * w);
+            V a0 = V.Load(left), a1 = V.Load(left + w), a2 = V.Load(left + (2 * w));
+            T* right = b, p = products + ((long)r * stride * w);
+            for (int c = 0; c < d; c++)
+            {
+                V sum = V.MulAdd(a0, V.Load(right), V.Load(p));
+                sum = V.MulAdd(a1, V.Load(right + w), sum);
+                V.MulAdd(a2, V.Load(right + (2 * w)), sum).Store(p);
+                right += 3 * w;
+                p += w;
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static V End<TEnding>(V sum, T* factor, T* to)
+        where TEnding : struct, IEnding<V, T>
+    {
+        V value = TEnding.Of(sum, factor, to);
+        if (TEnding.Stores)
+        {
+            value.Store(to);
+        }
+
+        return value;
+    }
+}
+
+/// <summary>What becomes of a finished dot product.</summary>
+internal unsafe interface IEnding<V, T>
+    where V : struct, ILanes<V, T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    static abstract bool Stores { get; }
+
+    static abstract bool Sums { get; }
+
+    static abstract V Of(V sum, T* factor, T* to);
+}
+
+/// <summary>The sum itself.</summary>
+internal readonly unsafe struct Plain<V, T> : IEnding<V, T>
+    where V : struct, ILanes<V, T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    public static bool Stores => true;
+
+    public static bool Sums => false;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Of(V sum, T* factor, T* to) => sum;
+}
+
+/// <summary>2^sum, for sums known to be in range, added up.</summary>
+internal readonly unsafe struct Power<V, T> : IEnding<V, T>
+    where V : struct, ILanes<V, T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    public static bool Stores => true;
+
+    public static bool Sums => true;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Of(V sum, T* factor, T* to) => Exponential<V, T>.PowerOfTwo(sum);
+}
+
+/// <summary>2^sum, for sums of at most about 0; what is below the range counts as its least number.</summary>
+internal readonly unsafe struct PowerFromBelow<V, T> : IEnding<V, T>
+    where V : struct, ILanes<V, T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    public static bool Stores => true;
+
+    public static bool Sums => true;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Of(V sum, T* factor, T* to) =>
+        Exponential<V, T>.PowerOfTwo(V.Max(sum, V.Broadcast(Exponential<V, T>.Least)));
+}
+
+/// <summary>The sum times a factor.</summary>
+internal readonly unsafe struct Times<V, T> : IEnding<V, T>
+    where V : struct, ILanes<V, T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    public static bool Stores => true;
+
+    public static bool Sums => false;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Of(V sum, T* factor, T* to) => sum * V.Load(factor);
+}
