@@ -17,8 +17,9 @@ public static class Application
         ArgumentNullException.ThrowIfNull(args);
         if (args is ["micro", .. string[] rest])
         {
-            // BenchmarkDotNet has a command line of its own: --filter, --list, --job …
-            BenchmarkSwitcher.FromAssembly(Assembly.GetExecutingAssembly()).Run(rest);
+            // BenchmarkDotNet has a command line of its own. In this process: to build one of its own it looks for a project
+            // file of the assembly's name, which the house's projects do not have.
+            BenchmarkSwitcher.FromAssembly(Assembly.GetExecutingAssembly()).Run([.. rest, "--inProcess"]);
             return 0;
         }
 

@@ -39,7 +39,7 @@ internal static class CompareCommand
                 return code;
             }
 
-            using Report report = new(args, parsed.GetValue(shared.Markdown), torch ? rivals : null);
+            Report report = new(args, parsed.GetValue(shared.Markdown), torch ? rivals : null);
             Comparison comparison = new(kernels, torch ? rivals : null, threads, rounds, parsed.GetValue(all), report);
             foreach (string precision in precisions)
             {
@@ -61,6 +61,7 @@ internal static class CompareCommand
             }
 
             comparison.Conclude();
+            report.Write();
             return comparison.Disagreements == 0 ? 0 : 2;
         });
         return command;

@@ -32,7 +32,7 @@ internal static class CrossoverCommand
                 return code;
             }
 
-            using Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
+            Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
             MarkdownTable crossovers = new("<precision", "d", "threads", "degree", "crossover n [95 %]");
             MarkdownTable ratios = new("<precision", "d", "threads", "n", "exact ms", "low-rank ms", "exact over low-rank [95 %]", "error of dX");
             foreach (string precision in precisions)
@@ -59,6 +59,7 @@ internal static class CrossoverCommand
             report.Table(crossovers);
             report.Line("");
             report.Table(ratios);
+            report.Write();
             return 0;
         });
         return command;

@@ -35,7 +35,7 @@ internal static class MemoryCommand
                 return code;
             }
 
-            using Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
+            Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
             AttentionProblem<double> problem = Inputs.Draw(tokens, dimension, parsed.GetValue(shared.Bound));
             if (single)
             {
@@ -46,6 +46,7 @@ internal static class MemoryCommand
                 Measure(problem, choice, count, report);
             }
 
+            report.Write();
             return 0;
         });
         return command;

@@ -25,7 +25,7 @@ internal static class PeakCommand
                 return code;
             }
 
-            using Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
+            Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
             MarkdownTable table = new("<precision", "bits", "threads", "GFLOP/s [95 %]");
             foreach (string precision in precisions)
             {
@@ -40,6 +40,7 @@ internal static class PeakCommand
             }
 
             report.Table(table);
+            report.Write();
             return 0;
         });
         return command;

@@ -3,21 +3,25 @@ using Experiments.Benchmarks.Measuring;
 
 namespace Experiments.Benchmarks.Commands;
 
-/// <summary>What a command found: printed as it comes, and kept for the Markdown file, which is written at the end.</summary>
-internal sealed class Report : IDisposable
+/// <summary>What a command found: printed as it comes, and kept for its section of the Markdown file, written at the end.</summary>
+internal sealed class Report
 {
+    private const string Title = "# Results\n\nEach section is written by the command it names, with `--markdown`, and replaced when that runs again.\n";
+
     private readonly string? _file;
+    private readonly string _heading;
     private readonly List<string> _kept = [];
 
     public Report(string[] args, string? file, IRivals? rivals)
     {
         _file = file;
+        int option = Array.IndexOf(args, "--markdown");
+        _heading = string.Join(' ', option < 0 ? args : [.. args[..option], .. args[(option + 2)..]]);
         if (file is not null && Path.GetDirectoryName(Path.GetFullPath(file)) is string folder && !Directory.Exists(folder))
         {
             throw new ArgumentException($"--markdown '{file}': there is no such folder. Make it first.");
         }
 
-        Keep("Made by\n");
         Keep($"    dotnet run -c Release --project tests/Benchmarks -- {string.Join(' ', args)}\n");
         Line($"Machine: {Machine.Hardware()}.");
         Line($"Ours: {Machine.Instructions()}.");
@@ -56,12 +60,28 @@ internal sealed class Report : IDisposable
         }
     }
 
-    public void Dispose()
+    /// <summary>Writes the section, if a file was named. Last: a run that fails leaves the file as it was.</summary>
+    public void Write()
     {
-        if (_file is not null)
+        if (_file is null)
         {
-            File.WriteAllText(_file, string.Join('\n', _kept).Replace("\n\n\n", "\n\n", StringComparison.Ordinal).TrimEnd() + "\n");
-            Console.WriteLine($"Written: {_file}");
+            return;
         }
+
+        const string Mark = "\n## ";
+        string[] parts = (File.Exists(_file) ? File.ReadAllText(_file) : Title).Split(Mark);
+        string section = $"{_heading}\n\n{string.Join('\n', _kept).Replace("\n\n\n", "\n\n", StringComparison.Ordinal).Trim('\n')}\n";
+        int old = Array.FindIndex(parts, 1, part => part.StartsWith(_heading + "\n", StringComparison.Ordinal));
+        if (old < 0)
+        {
+            parts = [.. parts, section];
+        }
+        else
+        {
+            parts[old] = section;
+        }
+
+        File.WriteAllText(_file, string.Join(Mark, parts.Select(part => part.TrimEnd() + "\n")));
+        Console.WriteLine($"Written: {_file}");
     }
 }

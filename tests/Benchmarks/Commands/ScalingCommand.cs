@@ -33,7 +33,7 @@ internal static class ScalingCommand
                 return code;
             }
 
-            using Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
+            Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
             MarkdownTable slopes = new("<precision", "d", "threads", "<kernel", "n from", "n to", "slope [95 %]");
             MarkdownTable times = new("<precision", "d", "threads", "<kernel", "n", "median ms", "ns per pair or row", "slope from the n before");
             foreach (string precision in precisions)
@@ -63,6 +63,7 @@ internal static class ScalingCommand
             report.Table(slopes);
             report.Line("Nanoseconds per pair (exact) or per row (low-rank): constant where the slope is exactly 2 or 1.\n");
             report.Table(times);
+            report.Write();
             return 0;
         });
         return command;

@@ -54,7 +54,7 @@ internal sealed class SharedOptions
 
     public Option<string?> Markdown { get; } = new("--markdown")
     {
-        Description = "Write the tables, the command and the machine to this file", HelpName = "FILE",
+        Description = "Write the tables, the command and the machine as a section of this file", HelpName = "FILE",
     };
 
     public static Option<string> Words(string name, string usual, string description) => new(name)
