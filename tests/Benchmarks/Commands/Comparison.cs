@@ -159,7 +159,7 @@ internal sealed class Comparison(
 
             foreach (Entry entry in Group(slow, count))
             {
-                table.Row($"{count}", entry.Timed.Name, $"~{Figures.Milliseconds(entry.Timed.Estimate)}", "one call only",
+                table.Row($"{count}", entry.Timed.Name, $"~{Figures.Milliseconds(entry.Timed.Estimate)}", "not timed further",
                     Figures.Digits(flops / entry.Timed.Estimate / 1e9), Figures.Error(entry.Error));
             }
 

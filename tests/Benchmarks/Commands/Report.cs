@@ -60,9 +60,14 @@ internal sealed class Report
         }
     }
 
-    /// <summary>Writes the section, if a file was named. Last: a run that fails leaves the file as it was.</summary>
+    /// <summary>Closes the report: writes the section, if a file was named. Last: a run that fails leaves the file as it was.</summary>
     public void Write()
     {
+        if (Machine.Load() is double load)
+        {
+            Line($"Load average at the end: {Figures.Digits(load)}.");
+        }
+
         if (_file is null)
         {
             return;
