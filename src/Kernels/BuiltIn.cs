@@ -1,5 +1,6 @@
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Instances;
+using Experiments.Kernels.Rivals;
 
 namespace Experiments.Kernels;
 
@@ -7,7 +8,10 @@ namespace Experiments.Kernels;
 public static class BuiltIn
 {
     public static IReadOnlyList<IGradientKernel> Kernels { get; } =
-        [new ReferenceGradient(), new ExactGradient(), new LowRankGradient()];
+    [
+        new ReferenceGradient(), new ExactGradient(), new LowRankGradient(),
+        new DensePolynomialGradient(), new PerformerGradient(), new RandomFourierGradient(), new NystromGradient(),
+    ];
 
     public static IReadOnlyList<IInstanceFamily> Families { get; } =
         [new UniformFamily(), new GaussianFamily(), new CornerFamily(), new PlantedFamily(), new FilesFamily()];
