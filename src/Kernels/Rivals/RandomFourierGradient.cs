@@ -181,19 +181,9 @@ internal sealed unsafe class FourierRows<T>(
         {
             for (int a = 0; a < columns; a += Vector<T>.Count)
             {
-                Vector<T> angle = Vector.Load(rows + a);
-                if (typeof(T) == typeof(float))
-                {
-                    (Vector<float> sine, Vector<float> cosine) = Vector.SinCos(angle.As<T, float>());
-                    Vector.Store(cosine.As<float, T>(), rows + a);
-                    Vector.Store(sine.As<float, T>(), rows + columns + a);
-                }
-                else
-                {
-                    (Vector<double> sine, Vector<double> cosine) = Vector.SinCos(angle.As<T, double>());
-                    Vector.Store(cosine.As<double, T>(), rows + a);
-                    Vector.Store(sine.As<double, T>(), rows + columns + a);
-                }
+                (Vector<T> sine, Vector<T> cosine) = Angles.SinCos(Vector.Load(rows + a));
+                Vector.Store(cosine, rows + a);
+                Vector.Store(sine, rows + columns + a);
             }
         }
     }
