@@ -64,7 +64,7 @@ public sealed class DensePolynomialGradient : IGradientKernel
         Choice choice = Choice.Of(settings);
         int n = problem.N, d = problem.D, columns = Panels.Padded<T>(n);
         context.Phase?.Invoke("project");
-        using Operands<T> operands = new(problem, 1, d, choice.Centred, context.Cancellation);
+        using Operands<T> operands = new(problem, 1, problem.Divisor, choice.Centred, context.Cancellation);
         ExpPolynomial polynomial = choice.Fit(operands.LogitBound);
         output.FittedRadius = polynomial.Radius;
         output.PredictedExpError = polynomial.RelativeError;
@@ -78,7 +78,7 @@ public sealed class DensePolynomialGradient : IGradientKernel
             values.AsSpan(d * columns, n).Fill(T.One);
             context.Phase?.Invoke("rows");
             using PolynomialRows<T> rows = new(
-                operands, keys, values, columns, polynomial, choice.Reverse, output, context.Cancellation);
+                operands, keys, values, columns, polynomial, choice.Reverse, output, context);
             rows.Run(rows.ChunkCount, context.Threads, context.Cancellation);
             context.Phase?.Invoke("reduce");
             rows.Finish([], choice.Minimax
@@ -180,17 +180,18 @@ internal sealed unsafe class PolynomialRows<T> : FeatureRows<T>
 
     public PolynomialRows(
         Operands<T> operands, T[] keys, T[] values, int columns, ExpPolynomial polynomial, bool reverse,
-        GradientOutput<T> output, CancellationToken cancellation)
-        : base(operands, values, columns, operands.D + 1, Scratch, 64, output, cancellation)
+        GradientOutput<T> output, KernelContext context)
+        : base(operands, values, columns, operands.D + 1, Scratch, 64, output, context.Cancellation)
     {
         _keys = keys;
         double[] hat = reverse ? polynomial.A : polynomial.PaperHat();
         _value = [.. polynomial.A.Select(T.CreateTruncating)];
         _slope = [.. hat.Skip(1).Select((b, m) => T.CreateTruncating(b * (m + 1)))];
         _slopeIsValue = !reverse;
+        SeesLogits = context.Statistics;
     }
 
-    protected override bool SeesLogits => true;
+    protected override bool SeesLogits { get; }
 
     protected override void Features(int first, int count, T* q, T* phi, T* rest, Span<double> logits)
     {
@@ -199,13 +200,13 @@ internal sealed unsafe class PolynomialRows<T> : FeatureRows<T>
             Panels.Expand(q, D, D, keys, Columns, Columns, phi, Columns);
         }
 
-        for (int r = 0; r < count; r++)
+        for (int r = 0; SeesLogits && r < count; r++)
         {
             // What centring took off every logit of the row.
             double offset = 0;
             for (int k = 0; k < D; k++)
             {
-                offset += double.CreateTruncating(q[(r * D) + k]) * Operands.MeanKey[k] / D;
+                offset += double.CreateTruncating(q[(r * D) + k]) * Operands.MeanKey[k] / Operands.Problem.Divisor;
             }
 
             Measure(phi + ((long)r * Columns), offset, logits);

@@ -115,7 +115,7 @@ internal abstract unsafe class FeatureRows<T> : Chunks, IDisposable
         }
     }
 
-    /// <summary>Whether <see cref="Features"/> reports single logits.</summary>
+    /// <summary>Whether <see cref="Features"/> reports single logits, which it does where statistics were asked for.</summary>
     protected virtual bool SeesLogits => false;
 
     public virtual void Dispose() => ArrayPool<double>.Shared.Return(_shares);
@@ -224,6 +224,11 @@ internal abstract unsafe class FeatureRows<T> : Chunks, IDisposable
                 {
                     share[(i * D) + k] += a1 * dQ[(r * D) + k];
                 }
+            }
+
+            for (int k = 0; _output.DQ is T[] wanted && k < D; k++)
+            {
+                wanted[((first + r) * D) + k] = T.CreateTruncating(dQ[(r * D) + k] / Operands.QueryDivisor);
             }
         }
     }

@@ -55,7 +55,7 @@ public sealed class NystromGradient : IGradientKernel
     {
         (int m, int iterations) = Choice(settings, problem.N, problem.D);
         context.Phase?.Invoke("project");
-        double root = Math.Sqrt(problem.D);
+        double root = Math.Sqrt(problem.Divisor);
 
         // Every factor is a softmax over keys, so centring them changes nothing but the size of what is rounded.
         using Operands<T> operands = new(problem, root, root, centred: true, context.Cancellation);
@@ -68,6 +68,7 @@ public sealed class NystromGradient : IGradientKernel
         rows.Reduce();
         context.Phase?.Invoke("reduce");
         double[] more = work.Backward(rows.Kept);
+        work.AddTo(output.DQ);
         rows.Finish(more, "raise landmarks or iterations, or lower the bound");
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
@@ -99,6 +100,7 @@ public sealed class NystromGradient : IGradientKernel
         private readonly T[] _queries, _keys, _exponents, _moments;
         private readonly double[] _meanQ, _meanKey, _b, _a, _logSums;
         private PseudoInverse? _inverse;
+        private double[] _dQ = [];
 
         public Work(Operands<T> operands, int m, KernelContext context)
         {
@@ -236,6 +238,7 @@ public sealed class NystromGradient : IGradientKernel
                 }
             }
 
+            _dQ = dQ;
             double[] meanA1 = Means(_operands.Problem.A1), more = new double[_d * _d];
             for (int a = 0; a < _m; a++)
             {
@@ -246,6 +249,20 @@ public sealed class NystromGradient : IGradientKernel
             }
 
             return more;
+        }
+
+        /// <summary>A landmark's dQ̃ is shared out among the rows it is the mean of.</summary>
+        public void AddTo(T[]? dQ)
+        {
+            for (int a = 0; dQ is not null && a < _m; a++)
+            {
+                int first = (int)((long)a * _n / _m), end = (int)((a + 1L) * _n / _m);
+                for (int at = first * _d; at < end * _d; at++)
+                {
+                    double own = _dQ[(a * _d) + (at % _d)] / (end - first) / _operands.QueryDivisor;
+                    dQ[at] = T.CreateTruncating(double.CreateTruncating(dQ[at]) + own);
+                }
+            }
         }
 
         public void Dispose()

@@ -16,10 +16,18 @@ internal sealed class Operands<T> : IDisposable
     /// <param name="keyDivisor">Keys are (A2 − mean) / keyDivisor; the two divisors multiply to the scale of the logits.</param>
     /// <param name="centred">Whether the mean key is subtracted first.</param>
     /// <param name="cancellation">Looked at every thousand rows.</param>
+    /// <exception cref="ArgumentException">The problem is causal, which no rival is.</exception>
     /// <exception cref="KernelFailure">A query or a key is not finite.</exception>
     public Operands(
         AttentionProblem<T> problem, double queryDivisor, double keyDivisor, bool centred, CancellationToken cancellation)
     {
+        if (problem.Causal)
+        {
+            throw new ArgumentException(
+                "The problem is causal: every row sees other keys, and this kernel sums over all of them at once. Use exact or "
+                + "reference.");
+        }
+
         Problem = problem;
         N = problem.N;
         D = problem.D;

@@ -51,7 +51,7 @@ public sealed class PerformerGradient : IGradientKernel
     {
         int d = problem.D, m = Features(settings, d), columns = Panels.Padded<T>(m);
         context.Phase?.Invoke("project");
-        double root = Math.Sqrt(d);
+        double root = Math.Sqrt(problem.Divisor);
         using Operands<T> operands = new(problem, root, root, settings.Flag("centred", true), context.Cancellation);
         T[] frequencies = ArrayPool<T>.Shared.Rent(d * columns);
         T[] panel = ArrayPool<T>.Shared.Rent(checked((d + 1) * columns));

@@ -51,7 +51,7 @@ public sealed class RandomFourierGradient : IGradientKernel
     {
         int d = problem.D, half = Features(settings, d) / 2, columns = Panels.Padded<T>(half);
         context.Phase?.Invoke("project");
-        double root = Math.Sqrt(d);
+        double root = Math.Sqrt(problem.Divisor);
         using Operands<T> operands = new(problem, root, root, settings.Flag("centred", true), context.Cancellation);
         T[] frequencies = ArrayPool<T>.Shared.Rent(d * columns);
         T[] panel = ArrayPool<T>.Shared.Rent(checked((d + 1) * 2 * columns));

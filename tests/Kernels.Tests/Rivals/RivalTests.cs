@@ -64,6 +64,48 @@ public sealed class RivalTests(ITestOutputHelper log)
         Assert.Equal(loss, output.Loss, 1e-11 * (1 + loss));
     }
 
+    [Theory]
+    [InlineData("performer")]
+    [InlineData("random-fourier")]
+    [InlineData("nystrom")]
+    [InlineData("dense-polynomial")]
+    public void The_scale_of_the_logits_is_the_problem_s_and_dQ_is_given_where_it_is_asked_for(string kernel)
+    {
+        // Dividing by √d is dividing by d with A1 √d times as large; the gradient is then so many times as large.
+        const int N = 24, D = 4;
+        Settings settings = Problems.Set(("features", 32L), ("landmarks", 6L), ("degree", 6L), ("seed", 1L));
+        AttentionProblem<double> problem = Problems.Random(5, N, D, 0.3);
+        AttentionProblem<double> scaled = new(N, D, problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y)
+        {
+            Scale = LogitScale.SqrtD,
+        };
+        GradientOutput<double> byRoot = new(N, D) { DQ = new double[N * D] };
+        BuiltIn.Kernel(kernel).Compute(scaled, settings, byRoot, KernelContext.Default);
+        double[] larger = [.. problem.A1.Select(v => v * Math.Sqrt(D))];
+        AttentionProblem<double> other = new(N, D, larger, problem.A2, problem.A3, problem.E, problem.X, problem.Y);
+
+        // Random features see how the scale is split between queries and keys, so another split is another draw.
+        Assert.True(kernel is "performer" or "random-fourier"
+            || Problems.Error(byRoot.DX, Problems.Run(kernel, other, settings).DX) < 1e-9);
+        AttentionProblem<double> causal = new(N, D, problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y)
+        {
+            Causal = true,
+        };
+        Assert.Throws<ArgumentException>(() => Problems.Run(kernel, causal, settings));
+
+        // dX = A1ᵀ dQ.
+        double[] product = new double[D * D];
+        for (int i = 0; i < N * D * D; i++)
+        {
+            int row = i / (D * D), k = i / D % D, c = i % D;
+            product[(k * D) + c] += problem.A1[(row * D) + k] * byRoot.DQ![(row * D) + c];
+        }
+
+        Assert.True(Problems.Error(product, byRoot.DX) < 1e-12);
+        double[] gold = Problems.Run("reference", scaled).DX;
+        Assert.True(Problems.Error(byRoot.DX, gold) < (kernel == "dense-polynomial" ? 1e-6 : 1.2));
+    }
+
     [Fact]
     public void Nystrom_is_exact_where_the_tokens_of_a_run_are_alike()
     {
