@@ -70,7 +70,7 @@ internal sealed class Monomials
         }
 
         Monomials made = new(d, degree);
-        if (made.Count <= LargestCached)
+        if (IsKept(made.Count))
         {
             if (Cache.Count >= CacheLimit)
             {
@@ -82,6 +82,9 @@ internal sealed class Monomials
 
         return made;
     }
+
+    /// <summary>Whether a table of so many monomials is kept for the next call.</summary>
+    public static bool IsKept(int count) => count <= LargestCached;
 
     /// <summary>C(d + degree, degree), or <see cref="long.MaxValue"/> if it is beyond that.</summary>
     public static long CountOf(int d, int degree)

@@ -1,0 +1,108 @@
+using System.Numerics;
+using Experiments.Kernels.Numbers;
+
+namespace Experiments.Kernels.AttentionGradient.LowRank;
+
+/// <summary>Before the moments: Q = A1 X, the mean key, and how far queries and keys reach.</summary>
+internal sealed unsafe class Projections<T> : Chunks, IDisposable
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    // Rows at a time between two looks at the token.
+    private const int Step = 256;
+    private const int RowsPerChunk = 1024;
+
+    private readonly AttentionProblem<T> _problem;
+    private readonly bool _centred;
+    private readonly int _n, _d, _width, _chunks;
+    private readonly NativeBuffer<double> _right, _queryExtents, _keyExtents, _keySums;
+    private readonly NativeBuffer<T> _queries;
+    private readonly CancellationToken _cancellation;
+    private bool _haveMean;
+
+    public Projections(AttentionProblem<T> problem, bool centred, CancellationToken cancellation)
+    {
+        _problem = problem;
+        _centred = centred;
+        _cancellation = cancellation;
+        (_n, _d) = (problem.N, problem.D);
+        _width = RowProducts.Padded(_d);
+        _chunks = (_n + RowsPerChunk - 1) / RowsPerChunk;
+        _right = RowProducts.Widen(problem.X, _d);
+        _queryExtents = new((long)_chunks * Extent.Length(_d));
+        _keyExtents = new((long)_chunks * Extent.Length(_d));
+        _keySums = new((long)_chunks * _width);
+        _queries = new((long)_n * _d);
+    }
+
+    /// <summary>Q, (n, d).</summary>
+    public T* Queries => _queries.At;
+
+    /// <summary>The mean of the keys, padded, or zeros where they are not to be centred.</summary>
+    public double* MeanKey => _keySums.At;
+
+    /// <summary>A bound on every |logit|, of centred keys where they are to be; NaN or infinite if an input is.</summary>
+    public double Bound => Extent.Bound(_queryExtents.At, _keyExtents.At, _d);
+
+    public void Run(int threads)
+    {
+        Run(_chunks, threads, _cancellation);
+        ReduceTree(new(MeanKey, _chunks * _width), _chunks, _width);
+        for (int k = 0; k < _d; k++)
+        {
+            MeanKey[k] /= _n;
+        }
+
+        _haveMean = true;
+        Run(_chunks, threads, _cancellation);
+        for (int chunk = 1; chunk < _chunks; chunk++)
+        {
+            Extent.Join(_queryExtents.At, _queryExtents.At + ((long)chunk * Extent.Length(_d)), _d);
+            Extent.Join(_keyExtents.At, _keyExtents.At + ((long)chunk * Extent.Length(_d)), _d);
+        }
+    }
+
+    public void Dispose()
+    {
+        _right.Dispose();
+        _queryExtents.Dispose();
+        _keyExtents.Dispose();
+        _keySums.Dispose();
+        _queries.Dispose();
+    }
+
+    protected override void Take()
+    {
+        using NativeBuffer<double> wide = new(2L * Step * _width);
+        double* product = wide.At + ((long)Step * _width);
+        fixed (T* a1 = _problem.A1, a2 = _problem.A2)
+        {
+            for (int chunk = Next(); chunk >= 0; chunk = Next())
+            {
+                int end = Math.Min(_n, (chunk + 1) * RowsPerChunk);
+                for (int i = chunk * RowsPerChunk; i < end; i += Step)
+                {
+                    _cancellation.ThrowIfCancellationRequested();
+                    int rows = Math.Min(Step, end - i);
+                    long at = (long)i * _d, extent = (long)chunk * Extent.Length(_d);
+                    if (_haveMean)
+                    {
+                        RowProducts.Widen(a2 + at, rows, _d, wide.At);
+                        RowProducts.Centre(wide.At, rows, _d, MeanKey);
+                        Extent.Widen(_keyExtents.At + extent, wide.At, rows, _d);
+                        continue;
+                    }
+
+                    RowProducts.Widen(a1 + at, rows, _d, wide.At);
+                    RowProducts.Multiply<T>(wide.At, rows, _d, _right.At, product);
+                    Extent.Widen(_queryExtents.At + extent, product, rows, _d);
+                    RowProducts.Round(product, rows, _d, Queries + at, _d);
+                    if (_centred)
+                    {
+                        RowProducts.Widen(a2 + at, rows, _d, wide.At);
+                        RowProducts.Sum(wide.At, rows, _d, _keySums.At + ((long)chunk * _width));
+                    }
+                }
+            }
+        }
+    }
+}
