@@ -13,7 +13,9 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 ///           more than a quarter of a row. Any other block first looks for its rows' largest logits, at the price of a fifth product.
 /// Dominated A row of which one key has more than a quarter is not done here: c̃·v − c̃·G would lose the digits that the other keys
 ///           have left. <see cref="DominatedRows"/> lists them, for the careful way.
-/// Scratch   The exponentials of a block stay in memory, W n numbers a thread, for the second half; beyond
+/// Cache     Each tile of keys serves up to <see cref="MostBlocks"/> blocks before the next is fetched: one block's work is 0.4 of a
+///           multiply-add a byte, which no second-level cache feeds at full speed.
+/// Scratch   The blocks' exponentials stay in memory, W n numbers a block, for the second half; beyond
 ///           <see cref="LargestScratch"/> bytes they are made again instead (one product and one exponential more), with the same bits.
 /// Sums      in T over <see cref="Span"/> keys, those in T again: at n = 131072 no sum has more than 512 terms in a row.
 /// </remarks>
@@ -21,9 +23,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     where V : struct, ILanes<V, T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    // Of exponentials a block keeps. Where a core's own cache is smaller they stream from the shared one, which costs about as
+    // Of exponentials a thread keeps. Where a core's own cache is smaller they stream from the shared one, which costs about as
     // much as making them again does.
-    private const long LargestScratch = 8L << 20;
+    private const long LargestScratch = 16L << 20;
+
+    private const int MostBlocks = 4;
 
     // Keys whose sums are kept in registers and first-level cache before they are added to the block's totals.
     private const int Span = 512;
@@ -58,7 +62,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _d = problem.D;
         _stride = Stride(_d);
         _tile = TileOf(_d);
-        _rowsPerChunk = RowsPerChunk(_n);
+        _rowsPerChunk = RowsPerChunk(_n, _d);
         ChunkCount = (_n + _rowsPerChunk - 1) / _rowsPerChunk;
         _share = (2 * _d * _d) + Extras;
         _keeps = Keeps(_n);
@@ -86,8 +90,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         double stride = Stride(d), width = Width;
         double operands = ((2 * n * stride) + (3.0 * d * d)) * sizeof(T);
-        double scratch = (((Keeps(n) ? n : TileOf(d)) + TileOf(d)) * width) + (12 * stride * width) + (2.0 * d * stride * V.Count);
-        int chunks = (n + RowsPerChunk(n) - 1) / RowsPerChunk(n);
+        double block = ((Keeps(n) ? n : TileOf(d)) + (12 * stride)) * width;
+        double scratch = (MostBlocks * block) + (TileOf(d) * width) + (2.0 * d * stride * V.Count);
+        int chunks = (n + RowsPerChunk(n, d) - 1) / RowsPerChunk(n, d);
         return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (chunks * ((2.0 * d * d) + Extras) * 8);
     }
 
@@ -149,7 +154,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     protected override void Take()
     {
-        using Scratch scratch = new(_keeps ? _n : _tile, _tile, _d, _stride);
+        using Scratch scratch = new(Math.Min(MostBlocks, _rowsPerChunk / Width), _keeps ? _n : _tile, _tile, _d, _stride);
+        Block[] blocks = scratch.Blocks;
         for (int chunk = Next(); chunk >= 0; chunk = Next())
         {
             Span<double> share = _shares.AsSpan(chunk * _share, _share);
@@ -157,10 +163,15 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             List<int> dominated = _dominated[chunk] = [];
             new Span<T>(scratch.ProductsX, 2 * _d * _stride * V.Count).Clear();
             int end = Math.Min(_n, (chunk + 1) * _rowsPerChunk);
-            for (int first = chunk * _rowsPerChunk; first < end; first += Width)
+            for (int first = chunk * _rowsPerChunk; first < end; first += blocks.Length * Width)
             {
-                Block block = new(first, Math.Min(Width, end - first), _problem.Causal ? Math.Min(first + Width, end) : _n);
-                Rows(block, scratch, share, dominated);
+                int count = 0;
+                for (int row = first; row < end && count < blocks.Length; row += Width)
+                {
+                    blocks[count++].Take(row, Math.Min(Width, end - row), _problem.Causal ? Math.Min(row + Width, end) : _n);
+                }
+
+                Rows(blocks.AsSpan(0, count), scratch, share, dominated);
             }
 
             for (int r = 0; r < _d; r++)
@@ -178,13 +189,19 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     private static int Stride(int d) => (d + 3) / 4 * 4;
 
-    // Two tiles of W numbers and one of d a key, in the first-level cache.
-    private static int TileOf(int d) => d > 64 ? 32 : 64;
+    // A tile's keys, values, exponentials and p in half of a first-level cache of 48 KiB, so that they stay there from the first
+    // of their four uses to the last.
+    private static int TileOf(int d) =>
+        Math.Clamp((24 << 10) / (2 * (Stride(d) + Width) * sizeof(T)) / 4 * 4, 16, 128);
 
-    private static bool Keeps(int n) => (long)n * Width * sizeof(T) <= LargestScratch;
+    private static bool Keeps(int n) => (long)n * MostBlocks * Width * sizeof(T) <= LargestScratch;
 
-    // Sixty-four chunks at most: enough for any machine's threads, and d × d shares that stay small beside the operands.
-    private static int RowsPerChunk(int n) => (((n + 63) / 64) + ChunkUnit - 1) / ChunkUnit * ChunkUnit;
+    // Sixty-four chunks at most: enough for any machine's threads. Not so small that adding up d × d shares is felt.
+    private static int RowsPerChunk(int n, int d)
+    {
+        int rows = Math.Max((n + 63) / 64, Math.Min(2 * d, n / 16));
+        return Math.Max(1, (rows + ChunkUnit - 1) / ChunkUnit) * ChunkUnit;
+    }
 
     /// <summary>The columns' means, taken from the first row, so that identical rows have exactly themselves.</summary>
     private double[] Mean(T[] matrix)
@@ -226,44 +243,60 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         return largest;
     }
 
-    private void Rows(Block block, Scratch scratch, Span<double> share, List<int> dominated)
+    private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated)
     {
-        bool bounded = Queries(block, scratch);
-        if (_statistics)
+        foreach (Block block in blocks)
         {
-            Survey(block, scratch, share[(2 * _d * _d)..]);
+            block.Bounded = Queries(block);
+            if (_statistics)
+            {
+                Survey(block, scratch.P, share[(2 * _d * _d)..]);
+            }
+
+            if (block.Bounded)
+            {
+                block.ClearStart();
+            }
+            else
+            {
+                Largest(block, scratch.P);
+            }
         }
 
-        if (bounded)
+        Forward(blocks);
+        bool any = false;
+        foreach (Block block in blocks)
         {
-            scratch.Start.Clear();
-        }
-        else
-        {
-            Largest(block, scratch);
-        }
-
-        Forward(block, scratch, bounded);
-        int before = dominated.Count;
-        Residuals(block, scratch, share, bounded, dominated);
-        int left = dominated.Count - before;
-        if (left == block.Rows)
-        {
-            return;
+            block.Dominated.Clear();
+            Residuals(block, share);
+            dominated.AddRange(block.Dominated);
+            any |= block.Dominated.Count < block.Rows;
         }
 
-        Backward(block, scratch, bounded);
-        for (int i = before; i < dominated.Count; i++)
+        if (any)
+        {
+            Backward(blocks, scratch.P);
+            foreach (Block block in blocks)
+            {
+                Fold(block, scratch);
+            }
+        }
+    }
+
+    /// <summary>Adds a finished block to the products A1ᵀ dQ and (f A3)ᵀ c.</summary>
+    private void Fold(Block block, Scratch scratch)
+    {
+        foreach (int row in block.Dominated)
         {
             // Nothing of such a row may get into the sums, not even a NaN.
             for (int k = 0; k < _d; k++)
             {
-                scratch.DQ[(k * Width) + dominated[i] - block.First] = T.Zero;
+                block.DQ[(k * Width) + row - block.First] = T.Zero;
             }
         }
 
-        Tiles<V, T>.AddProducts(scratch.A1, scratch.DQ, _d, _stride, scratch.ProductsX);
-        Tiles<V, T>.AddProducts(scratch.Mixed, scratch.C, _d, _stride, scratch.ProductsY);
+        Tiles<V, T>.AddProducts(block.A1, block.DQ, _d, _stride, scratch.ProductsX);
+        Tiles<V, T>.AddProducts(block.Mixed, block.C, _d, _stride, scratch.ProductsY);
         if (_output.DQ is T[] dQ)
         {
             T divisor = T.CreateTruncating(_problem.Divisor);
@@ -271,27 +304,27 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             {
                 for (int k = 0; k < _d; k++)
                 {
-                    dQ[((long)(block.First + v) * _d) + k] = scratch.DQ[(k * Width) + v] / divisor;
+                    dQ[((long)(block.First + v) * _d) + k] = block.DQ[(k * Width) + v] / divisor;
                 }
             }
         }
     }
 
     /// <summary>The rows of A1 and their queries, in units of log 2. True when no key can dominate any of them.</summary>
-    private bool Queries(Block block, Scratch scratch)
+    private bool Queries(Block block)
     {
         for (int k = 0; k < _d; k++)
         {
-            T* column = scratch.A1 + ((long)k * Width);
+            T* column = block.A1 + ((long)k * Width);
             for (int v = 0; v < Width; v++)
             {
                 column[v] = v < block.Rows ? _problem.A1[((long)(block.First + v) * _d) + k] : T.Zero;
             }
         }
 
-        T* q = scratch.Q;
-        scratch.Start.Clear();
-        Tiles<V, T>.Dot<Plain<V, T>>(_xT.Start, _d, _d, scratch.A1, _d, scratch.Start.Pointer, q, q, q);
+        T* q = block.Q;
+        block.ClearStart();
+        Tiles<V, T>.Dot<Plain<V, T>>(_xT.Start, _d, _d, block.A1, _d, block.Start, q, q);
         double longest = 0;
         for (int v = 0; v < block.Rows; v++)
         {
@@ -311,17 +344,17 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>The largest |logit| and the sum of squares, in units of log 2 and of keys as they were given.</summary>
-    private void Survey(Block block, Scratch scratch, Span<double> facts)
+    private void Survey(Block block, T* s, Span<double> facts)
     {
         int w = V.Count;
-        T* start = scratch.Start.Pointer, s = scratch.P, largest = scratch.Unwanted, squares = scratch.Inverse;
-        scratch.Start.Clear();
+        T* start = block.Start, largest = block.Unwanted, squares = block.Inverse;
+        block.ClearStart();
         new Span<T>(largest, Width).Clear();
         for (int k = 0; k < _d; k++)
         {
             for (int v = 0; v < Width; v++)
             {
-                start[v] += scratch.Q[(k * Width) + v] * T.CreateTruncating(_keyMean[k]);
+                start[v] += block.Q[(k * Width) + v] * T.CreateTruncating(_keyMean[k]);
             }
         }
 
@@ -329,7 +362,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         for (int key = 0; key < block.Keys; key += _tile)
         {
             int count = Math.Min(_tile, block.Keys - key);
-            Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, scratch.Q, _d, start, s, s, s);
+            Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, block.Q, _d, start, s, s);
             Hide(block, key, count, s, T.Zero);
             new Span<T>(squares, Width).Clear();
             for (int j = 0; j < count; j++)
@@ -356,15 +389,15 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Start = −(largest logit) of every row.</summary>
-    private void Largest(Block block, Scratch scratch)
+    private void Largest(Block block, T* s)
     {
         int w = V.Count;
-        T* most = scratch.Start.Pointer, s = scratch.P, zero = scratch.Zero;
+        T* most = block.Start, zero = block.Zero;
         new Span<T>(most, Width).Fill(T.NegativeInfinity);
         for (int key = 0; key < block.Keys; key += _tile)
         {
             int count = Math.Min(_tile, block.Keys - key);
-            Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, scratch.Q, _d, zero, s, s, s);
+            Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, block.Q, _d, zero, s, s);
             Hide(block, key, count, s, T.NegativeInfinity);
             for (int v = 0; v < 3; v++)
             {
@@ -396,17 +429,18 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
-    private void Exponentials(Block block, int key, int count, Scratch scratch, bool bounded, T* to, T* sums)
+    private void Exponentials(Block block, int key, int count, T* to, T* sums)
     {
         bool hides = _problem.Causal && key + count > block.First + 1;
-        T* keys = _keys.Start + ((long)key * _stride), into = hides ? scratch.Unwanted : sums;
-        if (bounded)
+        T* into = hides ? block.Unwanted : sums;
+        Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, block.Q, _d, block.Start, to, to);
+        if (block.Bounded)
         {
-            Tiles<V, T>.Dot<Power<V, T>>(keys, _stride, count, scratch.Q, _d, scratch.Start.Pointer, to, to, into);
+            Tiles<V, T>.Powers<Bounded>(to, count, into);
         }
         else
         {
-            Tiles<V, T>.Dot<PowerFromBelow<V, T>>(keys, _stride, count, scratch.Q, _d, scratch.Start.Pointer, to, to, into);
+            Tiles<V, T>.Powers<OpenBelow>(to, count, into);
         }
 
         if (hides)
@@ -420,66 +454,108 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Row sums and Σ e^s v.</summary>
-    private void Forward(Block block, Scratch scratch, bool bounded)
+    private void Forward(Span<Block> blocks)
     {
-        scratch.ClearSums();
-        for (int span = 0; span < block.Keys; span += Span)
+        int keys = 0;
+        foreach (Block block in blocks)
+        {
+            new Span<T>(block.Sums, (_stride + 1) * Width).Clear();
+            keys = Math.Max(keys, block.Keys);
+        }
+
+        for (int span = 0; span < keys; span += Span)
         {
             _cancellation.ThrowIfCancellationRequested();
-            new Span<T>(scratch.Part, (_stride + 1) * Width).Clear();
-            T* partSums = scratch.Part + ((long)_stride * Width);
-            int end = Math.Min(block.Keys, span + Span);
+            int end = Math.Min(keys, span + Span);
+            foreach (Block block in blocks)
+            {
+                new Span<T>(block.Part, (_stride + 1) * Width).Clear();
+            }
+
             for (int key = span; key < end; key += _tile)
             {
-                int count = Math.Min(_tile, end - key);
-                T* e = _keeps ? scratch.E + ((long)key * Width) : scratch.E;
-                Exponentials(block, key, count, scratch, bounded, e, partSums);
-                for (int k = 0; k < _stride; k += 4)
+                foreach (Block block in blocks)
                 {
-                    Tiles<V, T>.Accumulate(
-                        _values.Start + ((long)key * _stride) + k, _stride, e, count, scratch.Part + ((long)k * Width));
+                    int count = Math.Min(_tile, Math.Min(end, block.Keys) - key);
+                    if (count <= 0)
+                    {
+                        continue;
+                    }
+
+                    T* e = _keeps ? block.E + ((long)key * Width) : block.E;
+                    Exponentials(block, key, count, e, block.Part + ((long)_stride * Width));
+                    for (int k = 0; k < _stride; k += 4)
+                    {
+                        Tiles<V, T>.Accumulate(
+                            _values.Start + ((long)key * _stride) + k, _stride, e, count, block.Part + ((long)k * Width));
+                    }
                 }
             }
 
-            Add(scratch.Part, scratch.Sums, 3 * (_stride + 1));
+            foreach (Block block in blocks)
+            {
+                Add(block.Part, block.Sums, 3 * (_stride + 1));
+            }
         }
     }
 
-    private void Backward(Block block, Scratch scratch, bool bounded)
+    private void Backward(Span<Block> blocks, T* p)
     {
-        new Span<T>(scratch.DQ, _stride * Width).Clear();
-        for (int span = 0; span < block.Keys; span += Span)
+        int keys = 0;
+        foreach (Block block in blocks)
+        {
+            new Span<T>(block.DQ, _stride * Width).Clear();
+            keys = Math.Max(keys, block.Keys);
+        }
+
+        for (int span = 0; span < keys; span += Span)
         {
             _cancellation.ThrowIfCancellationRequested();
-            new Span<T>(scratch.Part, _stride * Width).Clear();
-            int end = Math.Min(block.Keys, span + Span);
+            int end = Math.Min(keys, span + Span);
+            foreach (Block block in blocks)
+            {
+                new Span<T>(block.Part, _stride * Width).Clear();
+            }
+
             for (int key = span; key < end; key += _tile)
             {
-                int count = Math.Min(_tile, end - key);
-                T* e = _keeps ? scratch.E + ((long)key * Width) : scratch.E, p = scratch.P;
-                if (!_keeps)
+                foreach (Block block in blocks)
                 {
-                    Exponentials(block, key, count, scratch, bounded, e, scratch.Unwanted);
-                }
+                    int count = Math.Min(_tile, Math.Min(end, block.Keys) - key);
+                    if (count <= 0)
+                    {
+                        continue;
+                    }
 
-                Tiles<V, T>.Dot<Times<V, T>>(
-                    _values.Start + ((long)key * _stride), _stride, count, scratch.MixedC, _d, scratch.MinusR, e, p, p);
-                for (int k = 0; k < _stride; k += 4)
-                {
-                    Tiles<V, T>.Accumulate(_keys.Start + ((long)key * _stride) + k, _stride, p, count, scratch.Part + ((long)k * Width));
+                    T* e = _keeps ? block.E + ((long)key * Width) : block.E;
+                    if (!_keeps)
+                    {
+                        Exponentials(block, key, count, e, block.Unwanted);
+                    }
+
+                    Tiles<V, T>.Dot<Times<V, T>>(
+                        _values.Start + ((long)key * _stride), _stride, count, block.MixedC, _d, block.MinusR, e, p);
+                    for (int k = 0; k < _stride; k += 4)
+                    {
+                        Tiles<V, T>.Accumulate(
+                            _keys.Start + ((long)key * _stride) + k, _stride, p, count, block.Part + ((long)k * Width));
+                    }
                 }
             }
 
-            Add(scratch.Part, scratch.DQ, 3 * _stride);
+            foreach (Block block in blocks)
+            {
+                Add(block.Part, block.DQ, 3 * _stride);
+            }
         }
     }
 
     /// <summary>From the row sums and Σ e^s v: G, F, c, loss, and c̃ / l and −c̃·G / l for the second half.</summary>
-    private void Residuals(Block block, Scratch scratch, Span<double> share, bool bounded, List<int> dominated)
+    private void Residuals(Block block, Span<double> share)
     {
         int w = V.Count;
-        T* sums = scratch.Sums, g = scratch.Sums, rowSums = sums + ((long)_stride * Width), inverse = scratch.Inverse;
-        T* f = scratch.F, c = scratch.C, mixedC = scratch.MixedC, minusR = scratch.MinusR, mixed = scratch.Mixed;
+        T* sums = block.Sums, g = block.Sums, rowSums = sums + ((long)_stride * Width), inverse = block.Inverse;
+        T* f = block.F, c = block.C, mixedC = block.MixedC, minusR = block.MinusR, mixed = block.Mixed;
         for (int v = 0; v < Width; v++)
         {
             inverse[v] = T.One / rowSums[v];
@@ -496,16 +572,16 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             }
         }
 
-        Tiles<V, T>.Dot<Plain<V, T>>(_yT.Start, _d, _d, g, _d, scratch.Zero, f, f, f);
+        Tiles<V, T>.Dot<Plain<V, T>>(_yT.Start, _d, _d, g, _d, block.Zero, f, f);
         double loss = 0, least = double.PositiveInfinity;
         for (int v = 0; v < Width; v++)
         {
             // Not more than a quarter to any key; a bounded block was shown to have none. NaN takes the careful way as well.
             double sum = double.CreateTruncating(rowSums[v]);
-            bool counts = v < block.Rows && (bounded || sum >= 4);
+            bool counts = v < block.Rows && (block.Bounded || sum >= 4);
             if (v < block.Rows && !counts)
             {
-                dominated.Add(block.First + v);
+                block.Dominated.Add(block.First + v);
             }
 
             if (!counts)
@@ -535,7 +611,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         share[2 * _d * _d] += loss;
         share[(2 * _d * _d) + 1] = Math.Min(share[(2 * _d * _d) + 1], least);
-        Tiles<V, T>.Dot<Plain<V, T>>(_y.Start, _d, _d, c, _d, scratch.Zero, mixedC, mixedC, mixedC);
+        Tiles<V, T>.Dot<Plain<V, T>>(_y.Start, _d, _d, c, _d, block.Zero, mixedC, mixedC);
         for (int v = 0; v < Width; v += w)
         {
             V r = V.Zero, over = V.Load(inverse + v);
@@ -558,57 +634,61 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
-    /// <param name="Keys">How many keys any of the rows sees.</param>
-    private readonly record struct Block(int First, int Rows, int Keys);
-
-    /// <summary>What one thread needs.</summary>
-    private sealed class Scratch : IDisposable
+    /// <summary>A block of rows and what a thread keeps of it; [column][W] arrays and [W] vectors.</summary>
+    private sealed class Block
     {
-        private readonly AlignedBuffer<T> _all;
-        private readonly int _stride;
+        public const int Wides = 9;
+        public const int Vectors = 7;
 
-        public Scratch(int kept, int tile, int d, int stride)
+        public Block(T* at, int kept, int stride)
         {
-            _stride = stride;
             long wide = (long)stride * Width;
-            _all = new(((long)(kept + tile) * Width) + (10 * wide) + (8L * Width) + (2L * d * stride * V.Count));
-            T* at = _all.Start;
-            T* Take(long length)
+            T* Next(long length)
             {
                 T* taken = at;
                 at += length;
                 return taken;
             }
 
-            E = Take((long)kept * Width);
-            P = Take((long)tile * Width);
-            A1 = Take(wide);
-            Q = Take(wide);
-            Part = Take(wide + Width);
-            Sums = Take(wide + Width);
-            F = Take(wide);
-            C = Take(wide);
-            MixedC = Take(wide);
-            Mixed = Take(wide);
-            DQ = Take(wide);
-            Start = new(Take(Width));
-            MinusR = Take(Width);
-            Inverse = Take(Width);
-            Unwanted = Take(Width);
-            Zero = Take(Width);
-            ProductsX = Take((long)d * stride * V.Count);
-            ProductsY = Take((long)d * stride * V.Count);
+            E = Next((long)kept * Width);
+            A1 = Next(wide);
+            Q = Next(wide);
+            Part = Next(wide + Width);
+            Sums = Next(wide + Width);
+            F = Next(wide);
+            C = Next(wide);
+            MixedC = Next(wide);
+            Mixed = Next(wide);
+            DQ = Next(wide);
+            Start = Next(Width);
+            MinusR = Next(Width);
+            Inverse = Next(Width);
+            Unwanted = Next(Width);
+            Zero = Next(Width);
             new Span<T>(Zero, Width).Clear();
         }
 
-        public T* E { get; }
+        public int First { get; private set; }
 
-        public T* P { get; }
+        /// <summary>How many rows there are; the lanes beyond hold zeros.</summary>
+        public int Rows { get; private set; }
+
+        /// <summary>How many keys any of the rows sees.</summary>
+        public int Keys { get; private set; }
+
+        /// <summary>Whether no key can have more than a quarter of any of the rows.</summary>
+        public bool Bounded { get; set; }
+
+        public List<int> Dominated { get; } = [];
+
+        /// <summary>The exponentials, [key][W], of all keys or of one tile.</summary>
+        public T* E { get; }
 
         public T* A1 { get; }
 
         public T* Q { get; }
 
+        /// <summary>Sums over a span of keys: the columns', then the row sums.</summary>
         public T* Part { get; }
 
         public T* Sums { get; }
@@ -617,13 +697,16 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         public T* C { get; }
 
+        /// <summary>Y c / l.</summary>
         public T* MixedC { get; }
 
+        /// <summary>The rows of f A3.</summary>
         public T* Mixed { get; }
 
         public T* DQ { get; }
 
-        public RowVector Start { get; }
+        /// <summary>What a logit starts from: 0, or minus the row's largest.</summary>
+        public T* Start { get; }
 
         public T* MinusR { get; }
 
@@ -633,20 +716,42 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         public T* Zero { get; }
 
+        public void Take(int first, int rows, int keys) => (First, Rows, Keys) = (first, rows, keys);
+
+        public void ClearStart() => new Span<T>(Start, Width).Clear();
+    }
+
+    /// <summary>What one thread needs.</summary>
+    private sealed class Scratch : IDisposable
+    {
+        private readonly AlignedBuffer<T> _all;
+
+        public Scratch(int blocks, int kept, int tile, int d, int stride)
+        {
+            long block = ((long)kept + ((long)Block.Wides * stride) + Block.Vectors) * Width;
+            long products = (long)d * stride * V.Count;
+            _all = new((blocks * block) + ((long)tile * Width) + (2 * products));
+            Blocks = new Block[blocks];
+            for (int i = 0; i < blocks; i++)
+            {
+                Blocks[i] = new(_all.Start + (i * block), kept, stride);
+            }
+
+            P = _all.Start + (blocks * block);
+            ProductsX = P + ((long)tile * Width);
+            ProductsY = ProductsX + products;
+        }
+
+        public Block[] Blocks { get; }
+
+        /// <summary>One tile of logits, or of p.</summary>
+        public T* P { get; }
+
+        /// <summary>A1ᵀ dQ of the chunk so far, [d][stride][Count]: the lanes are still apart.</summary>
         public T* ProductsX { get; }
 
         public T* ProductsY { get; }
 
-        public void ClearSums() => new Span<T>(Sums, (_stride + 1) * Width).Clear();
-
         public void Dispose() => _all.Dispose();
-    }
-
-    /// <summary>A number for each row of a block.</summary>
-    private readonly struct RowVector(T* pointer)
-    {
-        public T* Pointer { get; } = pointer;
-
-        public void Clear() => new Span<T>(Pointer, Width).Clear();
     }
 }

@@ -21,9 +21,8 @@ internal static unsafe class Tiles<V, T>
     /// <param name="stride">Numbers from one row of a to the next.</param>
     /// <param name="depth">How many k.</param>
     /// <param name="factor">What the ending takes beside the sum, laid out as out; unread by most.</param>
-    /// <param name="sums">W numbers to which the ending may add what it returned for each j.</param>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
-    public static void Dot<TEnding>(T* a, int stride, int count, T* b, int depth, T* start, T* factor, T* to, T* sums)
+    public static void Dot<TEnding>(T* a, int stride, int count, T* b, int depth, T* start, T* factor, T* to)
         where TEnding : struct, IEnding<V, T>
     {
         int w = V.Count, j = 0;
@@ -55,32 +54,13 @@ internal static unsafe class Tiles<V, T>
             }
 
             long at = (long)j * 3 * w;
-            T* f = factor + at, o = to + at;
-            V s0 = End<TEnding>(c00, f, o), s1 = End<TEnding>(c01, f + w, o + w), s2 = End<TEnding>(c02, f + (2 * w), o + (2 * w));
-            f += 3 * w;
-            o += 3 * w;
-            V t0 = End<TEnding>(c10, f, o), t1 = End<TEnding>(c11, f + w, o + w), t2 = End<TEnding>(c12, f + (2 * w), o + (2 * w));
-            if (TEnding.Sums)
-            {
-                s0 += t0;
-                s1 += t1;
-                s2 += t2;
-            }
-
-            f += 3 * w;
-            o += 3 * w;
-            V u0 = End<TEnding>(c20, f, o), u1 = End<TEnding>(c21, f + w, o + w), u2 = End<TEnding>(c22, f + (2 * w), o + (2 * w));
-            f += 3 * w;
-            o += 3 * w;
-            t0 = End<TEnding>(c30, f, o);
-            t1 = End<TEnding>(c31, f + w, o + w);
-            t2 = End<TEnding>(c32, f + (2 * w), o + (2 * w));
-            if (TEnding.Sums)
-            {
-                (V.Load(sums) + (s0 + (u0 + t0))).Store(sums);
-                (V.Load(sums + w) + (s1 + (u1 + t1))).Store(sums + w);
-                (V.Load(sums + (2 * w)) + (s2 + (u2 + t2))).Store(sums + (2 * w));
-            }
+            End<TEnding>(c00, c01, c02, factor + at, to + at);
+            at += 3 * w;
+            End<TEnding>(c10, c11, c12, factor + at, to + at);
+            at += 3 * w;
+            End<TEnding>(c20, c21, c22, factor + at, to + at);
+            at += 3 * w;
+            End<TEnding>(c30, c31, c32, factor + at, to + at);
         }
 
         for (; j < count; j++)
@@ -97,15 +77,46 @@ internal static unsafe class Tiles<V, T>
             }
 
             long at = (long)j * 3 * w;
-            T* f = factor + at, o = to + at;
-            V s0 = End<TEnding>(c0, f, o), s1 = End<TEnding>(c1, f + w, o + w), s2 = End<TEnding>(c2, f + (2 * w), o + (2 * w));
-            if (TEnding.Sums)
-            {
-                (V.Load(sums) + s0).Store(sums);
-                (V.Load(sums + w) + s1).Store(sums + w);
-                (V.Load(sums + (2 * w)) + s2).Store(sums + (2 * w));
-            }
+            End<TEnding>(c0, c1, c2, factor + at, to + at);
         }
+    }
+
+    /// <summary>s[j] = 2^s[j] in place, and sums += Σ_j s[j], for j below <paramref name="count"/>; each of s[j], sums is W numbers.</summary>
+    /// <remarks>A loop of its own, after <see cref="Dot"/> has left the logits in the first-level cache: beside twelve accumulators
+    /// there is no register for a constant.</remarks>
+    /// <typeparam name="TRange">Whether logits may lie below the range of 2^x.</typeparam>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    public static void Powers<TRange>(T* s, int count, T* sums)
+        where TRange : struct, IRange
+    {
+        int w = V.Count;
+        V least = V.Broadcast(Exponential<V, T>.Least);
+        V s0 = V.Load(sums), s1 = V.Load(sums + w), s2 = V.Load(sums + (2 * w));
+        for (int j = 0; j < count; j++)
+        {
+            V x0 = V.Load(s), x1 = V.Load(s + w), x2 = V.Load(s + (2 * w));
+            if (TRange.Open)
+            {
+                x0 = V.Max(x0, least);
+                x1 = V.Max(x1, least);
+                x2 = V.Max(x2, least);
+            }
+
+            x0 = Exponential<V, T>.PowerOfTwo(x0);
+            x1 = Exponential<V, T>.PowerOfTwo(x1);
+            x2 = Exponential<V, T>.PowerOfTwo(x2);
+            x0.Store(s);
+            x1.Store(s + w);
+            x2.Store(s + (2 * w));
+            s0 += x0;
+            s1 += x1;
+            s2 += x2;
+            s += 3 * w;
+        }
+
+        s0.Store(sums);
+        s1.Store(sums + w);
+        s2.Store(sums + (2 * w));
     }
 
     /// <summary>sums[c] += Σ_j x[j][c] f[j] for four columns c and j below <paramref name="count"/>; each of f[j], sums[c] is W numbers.</summary>
@@ -178,16 +189,13 @@ internal static unsafe class Tiles<V, T>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static V End<TEnding>(V sum, T* factor, T* to)
+    private static void End<TEnding>(V c0, V c1, V c2, T* factor, T* to)
         where TEnding : struct, IEnding<V, T>
     {
-        V value = TEnding.Of(sum, factor, to);
-        if (TEnding.Stores)
-        {
-            value.Store(to);
-        }
-
-        return value;
+        int w = V.Count;
+        TEnding.Of(c0, factor).Store(to);
+        TEnding.Of(c1, factor + w).Store(to + w);
+        TEnding.Of(c2, factor + (2 * w)).Store(to + (2 * w));
     }
 }
 
@@ -196,11 +204,7 @@ internal unsafe interface IEnding<V, T>
     where V : struct, ILanes<V, T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    static abstract bool Stores { get; }
-
-    static abstract bool Sums { get; }
-
-    static abstract V Of(V sum, T* factor, T* to);
+    static abstract V Of(V sum, T* factor);
 }
 
 /// <summary>The sum itself.</summary>
@@ -208,39 +212,8 @@ internal readonly unsafe struct Plain<V, T> : IEnding<V, T>
     where V : struct, ILanes<V, T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    public static bool Stores => true;
-
-    public static bool Sums => false;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Of(V sum, T* factor, T* to) => sum;
-}
-
-/// <summary>2^sum, for sums known to be in range, added up.</summary>
-internal readonly unsafe struct Power<V, T> : IEnding<V, T>
-    where V : struct, ILanes<V, T>
-    where T : unmanaged, IBinaryFloatingPointIeee754<T>
-{
-    public static bool Stores => true;
-
-    public static bool Sums => true;
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Of(V sum, T* factor, T* to) => Exponential<V, T>.PowerOfTwo(sum);
-}
-
-/// <summary>2^sum, for sums of at most about 0; what is below the range counts as its least number.</summary>
-internal readonly unsafe struct PowerFromBelow<V, T> : IEnding<V, T>
-    where V : struct, ILanes<V, T>
-    where T : unmanaged, IBinaryFloatingPointIeee754<T>
-{
-    public static bool Stores => true;
-
-    public static bool Sums => true;
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Of(V sum, T* factor, T* to) =>
-        Exponential<V, T>.PowerOfTwo(V.Max(sum, V.Broadcast(Exponential<V, T>.Least)));
+    public static V Of(V sum, T* factor) => sum;
 }
 
 /// <summary>The sum times a factor.</summary>
@@ -248,10 +221,22 @@ internal readonly unsafe struct Times<V, T> : IEnding<V, T>
     where V : struct, ILanes<V, T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    public static bool Stores => true;
-
-    public static bool Sums => false;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Of(V sum, T* factor, T* to) => sum * V.Load(factor);
+    public static V Of(V sum, T* factor) => sum * V.Load(factor);
+}
+
+/// <summary>Whether a logit may lie below the range of 2^x, where it then counts as the least number in it.</summary>
+internal interface IRange
+{
+    static abstract bool Open { get; }
+}
+
+internal readonly struct Bounded : IRange
+{
+    public static bool Open => false;
+}
+
+internal readonly struct OpenBelow : IRange
+{
+    public static bool Open => true;
 }
