@@ -1,5 +1,6 @@
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
 
 namespace Experiments.Kernels.Tests;
 
@@ -29,81 +30,17 @@ internal static class Problems
         }
     }
 
-    /// <summary>Dense and random, X and Y too, with the largest |logit| scaled to about <paramref name="logit"/>.</summary>
-    public static AttentionProblem<double> Random(int seed, int n, int d, double logit)
-    {
-        Random random = new(seed);
-        double[] Matrix(int rows)
-        {
-            double[] matrix = new double[rows * d];
-            for (int i = 0; i < matrix.Length; i++)
-            {
-                matrix[i] = (2 * random.NextDouble()) - 1;
-            }
+    /// <inheritdoc cref="RandomProblem.Draw"/>
+    public static AttentionProblem<double> Random(int seed, int n, int d, double logit) => RandomProblem.Draw(seed, n, d, logit);
 
-            return matrix;
-        }
+    public static void Scale(double[] values, double factor) => RandomProblem.Scale(values, factor);
 
-        AttentionProblem<double> problem = new(n, d, Matrix(n), Matrix(n), Matrix(n), Matrix(n), Matrix(d), Matrix(d));
-        double largest = LargestLogit(problem);
-        Scale(problem.A1, largest == 0 ? 1 : logit / largest);
-        return problem;
-    }
+    public static double LargestLogit(AttentionProblem<double> problem) => RandomProblem.LargestLogit(problem);
 
-    public static void Scale(double[] values, double factor)
-    {
-        for (int i = 0; i < values.Length; i++)
-        {
-            values[i] *= factor;
-        }
-    }
-
-    public static double LargestLogit(AttentionProblem<double> problem)
-    {
-        double largest = 0;
-        foreach (double s in Logits(problem))
-        {
-            largest = Math.Max(largest, Math.Abs(s));
-        }
-
-        return largest;
-    }
-
-    public static double[] Logits(AttentionProblem<double> problem)
-    {
-        int n = problem.N, d = problem.D;
-        double[] q = Product(problem.A1, problem.X, n, d), s = new double[n * n];
-        for (int i = 0; i < n; i++)
-        {
-            for (int j = 0; j < n; j++)
-            {
-                for (int c = 0; c < d; c++)
-                {
-                    s[(i * n) + j] += q[(i * d) + c] * problem.A2[(j * d) + c] / d;
-                }
-            }
-        }
-
-        return s;
-    }
+    public static double[] Logits(AttentionProblem<double> problem) => RandomProblem.Logits(problem);
 
     public static T[] Product<T>(T[] left, T[] right, int n, int d)
-        where T : INumberBase<T>
-    {
-        T[] product = new T[n * d];
-        for (int i = 0; i < n; i++)
-        {
-            for (int k = 0; k < d; k++)
-            {
-                for (int c = 0; c < d; c++)
-                {
-                    product[(i * d) + c] += left[(i * d) + k] * right[(k * d) + c];
-                }
-            }
-        }
-
-        return product;
-    }
+        where T : INumberBase<T> => RandomProblem.Product(left, right, n, d);
 
     /// <summary>E becomes, row by row, the h of the row's largest logit, rounded: nothing is left of c but what the softmax
     /// gives to the other keys.</summary>
@@ -123,21 +60,9 @@ internal static class Problems
         }
     }
 
-    /// <summary>Largest difference over the largest entry of the gold, or over <paramref name="leastScale"/> where that is
-    /// more; where both are 0, the largest difference.</summary>
+    /// <inheritdoc cref="RandomProblem.Error"/>
     public static double Error<T>(T[] values, double[] gold, double leastScale = 0)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T>
-    {
-        double difference = 0, largest = leastScale;
-        for (int i = 0; i < gold.Length; i++)
-        {
-            double off = Math.Abs(double.CreateTruncating(values[i]) - gold[i]);
-            difference = double.IsNaN(off) ? double.PositiveInfinity : Math.Max(difference, off);
-            largest = Math.Max(largest, Math.Abs(gold[i]));
-        }
-
-        return largest == 0 ? difference : difference / largest;
-    }
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => RandomProblem.Error(values, gold, leastScale);
 
     public static Settings Set(params (string Name, object Value)[] values) =>
         new(values.ToDictionary(v => v.Name, v => v.Value));

@@ -23,6 +23,8 @@ public sealed class ExactGradient : IGradientKernel
 
     public string Summary => "The exact gradient, fused and vectorised by blocks of rows, in memory linear in n.";
 
+    public bool IsExact => true;
+
     public IReadOnlyList<Axis> Axes { get; } = [];
 
     public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)

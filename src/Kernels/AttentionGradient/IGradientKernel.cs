@@ -15,6 +15,11 @@ public interface IGradientKernel
     /// <summary>The kernel's own axes. <c>precision</c> and <c>threads</c> are every kernel's and are not listed.</summary>
     IReadOnlyList<Axis> Axes { get; }
 
+    /// <summary>Whether the kernel claims the exact gradient, to rounding, for finite inputs of any size. The contract
+    /// (<see cref="Contract.KernelContract"/>) holds it to that claim; of the others it reports the error and judges the
+    /// conduct.</summary>
+    bool IsExact => false;
+
     /// <summary>What a call will cost, without making it.</summary>
     /// <exception cref="ArgumentException">The settings are impossible, such as a degree whose rank overflows; the
     /// message says what was given, what was needed and what to do.</exception>

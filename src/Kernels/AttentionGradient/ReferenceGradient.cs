@@ -23,6 +23,8 @@ public sealed class ReferenceGradient : IGradientKernel
     public string Summary =>
         "The exact gradient by the textbook loops, in twice the digits of float64; slow on purpose: the oracle.";
 
+    public bool IsExact => true;
+
     public IReadOnlyList<Axis> Axes { get; } = [];
 
     public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)

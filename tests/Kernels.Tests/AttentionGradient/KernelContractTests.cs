@@ -1,5 +1,6 @@
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
 
 namespace Experiments.Kernels.Tests.AttentionGradient;
 
@@ -8,24 +9,26 @@ public sealed class KernelContractTests
 {
     private static readonly double[] AnyLogit = [1e-3, 1, 30, 1e4];
 
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
     [Theory]
     [InlineData("exact")]
     [InlineData("reference")]
     public void A_kernel_is_as_good_as_plain_code_in_float64(string kernel) =>
-        KernelContract.Exact<double>(BuiltIn.Kernel(kernel), Settings.None, AnyLogit, kernel == "exact" ? 30 : 10);
+        KernelContract.Exact<double>(BuiltIn.Kernel(kernel), Settings.None, AnyLogit, kernel == "exact" ? 30 : 10, Stop);
 
     [Theory]
     [InlineData("exact")]
     [InlineData("reference")]
     public void A_kernel_is_as_good_as_plain_code_in_float32(string kernel) =>
-        KernelContract.Exact<float>(BuiltIn.Kernel(kernel), Settings.None, AnyLogit, kernel == "exact" ? 30 : 10);
+        KernelContract.Exact<float>(BuiltIn.Kernel(kernel), Settings.None, AnyLogit, kernel == "exact" ? 30 : 10, Stop);
 
     [Fact]
     public void Low_rank_of_a_high_degree_is_as_good_as_plain_code_where_logits_are_small()
     {
         Settings settings = Problems.Set(("degree", 4L), ("basis", "minimax"));
-        KernelContract.Exact<float>(BuiltIn.Kernel("low-rank"), settings, [1e-3, 1e-2], 20);
-        KernelContract.Exact<double>(BuiltIn.Kernel("low-rank"), settings, [1e-5, 1e-4], 20);
+        KernelContract.Exact<float>(BuiltIn.Kernel("low-rank"), settings, [1e-3, 1e-2], 20, Stop);
+        KernelContract.Exact<double>(BuiltIn.Kernel("low-rank"), settings, [1e-5, 1e-4], 20, Stop);
     }
 
     [Theory]
@@ -37,40 +40,134 @@ public sealed class KernelContractTests
     [InlineData(6, "minimax", "paper")]
     public void Low_rank_is_the_polynomial_on_dense_logits(int degree, string basis, string form)
     {
-        KernelContract.Polynomial<double>(degree, basis, form, 0.5, 12);
-        KernelContract.Polynomial<float>(degree, basis, form, 0.5, 12);
+        PolynomialContract.Polynomial<double>(degree, basis, form, 0.5, 12);
+        PolynomialContract.Polynomial<float>(degree, basis, form, 0.5, 12);
+    }
+
+    public static TheoryData<string> BuiltIns => [.. BuiltIn.Kernels.Select(k => k.Name)];
+
+    [Theory]
+    [MemberData(nameof(BuiltIns))]
+    public void Every_rule_holds_for_every_kernel(string name)
+    {
+        IGradientKernel kernel = BuiltIn.Kernel(name);
+        Settings settings = KernelContract.Usual(kernel, new Dictionary<string, object>());
+
+        foreach (ContractResult result in KernelContract.Check(
+            kernel, settings, TimeSpan.FromMinutes(2), Stop))
+        {
+            Assert.True(result.Holds, $"{name}: {result.Rule}: {result.Detail}");
+        }
     }
 
     [Fact]
     public void The_contract_rejects_a_kernel_with_one_entry_a_thousandth_off()
     {
-        Assert.ThrowsAny<Exception>(() => KernelContract.Exact<double>(new Canary(), Settings.None, [1], 10));
-        Assert.ThrowsAny<Exception>(() => KernelContract.Exact<float>(new Canary(), Settings.None, [1], 10));
+        Assert.Throws<ContractException>(() => KernelContract.Exact<double>(new Canary(), Settings.None, [1], 10, Stop));
+        Assert.Throws<ContractException>(() => KernelContract.Exact<float>(new Canary(), Settings.None, [1], 10, Stop));
     }
 
-    /// <summary>Exact but for its largest entry, which is 0.1 % off: kept so that the contract is known to bite.</summary>
-    private sealed class Canary : IGradientKernel
+    [Theory]
+    [InlineData(Fault.AThousandthOff, "it is exact in float64, as it claims")]
+    [InlineData(Fault.OtherLoss, "it is exact in float64, as it claims")]
+    [InlineData(Fault.BadName, "its name and axes can stand in a sweep file")]
+    [InlineData(Fault.NoPrediction, "it predicts its cost")]
+    [InlineData(Fault.RemembersCalls, "it repeats its bits, writes all of its output and none of its input")]
+    [InlineData(Fault.AddsToOutput, "it repeats its bits, writes all of its output and none of its input")]
+    [InlineData(Fault.WritesInput, "it repeats its bits, writes all of its output and none of its input")]
+    [InlineData(Fault.ThreadBits, "its bits do not depend on the number of threads")]
+    [InlineData(Fault.LetsNaNOut, "it answers NaN and infinity with a KernelFailure")]
+    [InlineData(Fault.NeverStops, "it stops when it is cancelled")]
+    public void Each_rule_finds_the_kernel_that_breaks_it(Fault fault, string rule)
     {
-        public string Name => "canary";
+        ContractResult[] broken = [.. KernelContract.Check(
+            new Canary(fault), Settings.None, TimeSpan.FromMinutes(2), Stop).Where(r => !r.Holds)];
+        Assert.Contains(rule, broken.Select(r => r.Rule));
+        Assert.All(broken, r => Assert.False(string.IsNullOrWhiteSpace(r.Detail)));
+    }
+
+    public enum Fault
+    {
+        AThousandthOff,
+        OtherLoss,
+        BadName,
+        NoPrediction,
+        RemembersCalls,
+        AddsToOutput,
+        WritesInput,
+        ThreadBits,
+        LetsNaNOut,
+        NeverStops,
+    }
+
+    /// <summary>Exact but for one fault: kept so that the contract is known to bite.</summary>
+    private sealed class Canary(Fault fault = Fault.AThousandthOff) : IGradientKernel
+    {
+        private int _calls;
+
+        public string Name => fault == Fault.BadName ? "My Canary" : "canary";
 
         public string Summary => "Wrong on purpose.";
 
         public IReadOnlyList<Axis> Axes => [];
 
-        public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) => default;
+        public bool IsExact => true;
+
+        public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) =>
+            fault == Fault.NoPrediction ? default : new((double)n * n * d, 1, null);
 
         public void Compute<T>(
             AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            new ExactGradient().Compute(problem, settings, output, context);
+            // A shape too large to be waited for; a kernel that does not look at the token cannot tell.
+            bool large = fault == Fault.NeverStops && problem.N > 1000;
+            if (large)
+            {
+                Array.Clear(output.DX);
+                return;
+            }
+
+            T[] before = [.. output.DX];
+            try
+            {
+                new ExactGradient().Compute(problem, settings, output, context);
+            }
+            catch (KernelFailure) when (fault == Fault.LetsNaNOut)
+            {
+                return;
+            }
+
             int largest = 0;
             for (int i = 0; i < output.DX.Length; i++)
             {
                 largest = T.Abs(output.DX[i]) > T.Abs(output.DX[largest]) ? i : largest;
             }
 
-            output.DX[largest] *= T.CreateTruncating(1.001);
+            ref T entry = ref output.DX[largest];
+            switch (fault)
+            {
+                case Fault.AThousandthOff:
+                    entry *= T.CreateTruncating(1.001);
+                    break;
+                case Fault.OtherLoss:
+                    output.Loss *= 2;
+                    break;
+                case Fault.RemembersCalls:
+                    entry += T.CreateTruncating(_calls++);
+                    break;
+                case Fault.AddsToOutput:
+                    entry += before[largest];
+                    break;
+                case Fault.WritesInput:
+                    problem.E[0] += T.One;
+                    break;
+                case Fault.ThreadBits:
+                    entry = T.BitIncrement(entry) * T.CreateTruncating(context.Threads);
+                    break;
+                default:
+                    break;
+            }
         }
     }
 }

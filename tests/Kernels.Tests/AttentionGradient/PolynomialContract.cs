@@ -1,47 +1,19 @@
 using System.Numerics;
 using CsCheck;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
 using Experiments.Kernels.Polynomials;
 using Experiments.Testing;
 
 namespace Experiments.Kernels.Tests.AttentionGradient;
 
-/// <summary>What every kernel must do, in every precision, at every vector width.</summary>
-internal static class KernelContract
+/// <summary>What the contract of every kernel cannot ask, for it concerns low-rank alone.</summary>
+internal static class PolynomialContract
 {
     // Crosses one, two and four vectors of either type, their remainders, and up to two tiles and a half of keys.
     private static readonly Gen<(int Seed, int N, int D)> Shapes =
         Gen.Select(Gen.Int[0, 1 << 20], Gen.Frequency((9, Gen.Int[1, 70]), (1, Gen.Int[129, 300])), Gen.Int[1, 13],
             (seed, n, d) => (seed, n, n > 100 ? Math.Min(d, 3) : d));
-
-    /// <summary>Holds a kernel that claims the exact gradient to it.</summary>
-    public static void Exact<T>(IGradientKernel kernel, Settings settings, double[] logits, int iterations)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T>
-    {
-        double ulp = typeof(T) == typeof(float) ? Math.ScaleB(1, -23) : Math.ScaleB(1, -52);
-        Gen.Select(Shapes, Gen.OneOf([.. logits.Select(Gen.Const)]), (shape, logit) => (shape, logit)).SampleFixed(
-            x =>
-            {
-                ((int seed, int n, int d), double logit) = x;
-                AttentionProblem<T> problem = Problems.Random(seed, n, d, logit).To<T>();
-
-                // All see the same rounded numbers; gold and floor are computed in more digits. A logit of size L is off by
-                // a few ulp of L, which is the gradient's relative error to first order.
-                double[] gold = Problems.Run("reference", problem.To<double>()).DX;
-                if (gold.Max(Math.Abs) is > 0 and < 1e-30)
-                {
-                    return;
-                }
-
-                double floor = ulp * 4 * (20 + logit);
-                double least = PlainGradient.LeastScale(problem.To<double>());
-                double plain = Problems.Error(PlainGradient.Compute(problem), gold, least);
-                double fast = Problems.Error(Problems.Run(kernel, problem, settings).DX, gold, least);
-                Assert.True(fast <= (2 * plain) + floor,
-                    $"n={n} d={d} logit={logit} seed={seed}: error {fast:G3}, plain {plain:G3}, floor {floor:G3}");
-            },
-            iterations);
-    }
 
     /// <summary>Holds low-rank to the dense emulation of the same polynomial, and that to the coefficients it says.</summary>
     public static void Polynomial<T>(int degree, string basis, string form, double logit, int iterations)

@@ -1,7 +1,7 @@
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
 
-namespace Experiments.Kernels.Tests;
+namespace Experiments.Kernels.Contract;
 
 /// <summary>The textbook, in one precision and without a single precaution but the row's maximum: what anybody would type
 /// first. A good kernel is not much worse than this, and how much is measured against it.</summary>
@@ -24,7 +24,7 @@ internal static class PlainGradient
     {
         int n = problem.N, d = problem.D;
         T scale = T.CreateTruncating(d);
-        T[] q = Problems.Product(problem.A1, problem.X, n, d), h = Problems.Product(problem.A3, problem.Y, n, d);
+        T[] q = RandomProblem.Product(problem.A1, problem.X, n, d), h = RandomProblem.Product(problem.A3, problem.Y, n, d);
         T[] dX = new T[d * d], f = new T[n], c = new T[d], dQ = new T[d];
         for (int i = 0; i < n; i++)
         {
