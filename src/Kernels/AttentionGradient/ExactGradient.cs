@@ -73,6 +73,7 @@ public sealed class ExactGradient : IGradientKernel
         context.Phase?.Invoke("rows");
         rows.Run(rows.ChunkCount, context.Threads, context.Cancellation);
         rows.Finish(dX, dY);
+        rows.RunKeys(context);
         int[] dominated = [.. rows.DominatedRows];
         if (dominated.Length > 0)
         {
@@ -81,6 +82,11 @@ public sealed class ExactGradient : IGradientKernel
             others.Prepare();
             others.Run(others.ChunkCount, context.Threads, context.Cancellation);
             others.Finish(dX, dY);
+            if (output.DK is not null || output.DV is not null)
+            {
+                DominatedKeys<T> keys = new(problem, dominated, output, context.Cancellation);
+                keys.Run(keys.ChunkCount, context.Threads, context.Cancellation);
+            }
         }
 
         context.Phase?.Invoke("reduce");

@@ -16,6 +16,12 @@ public sealed class GradientOutput<T>(int n, int d)
     /// <summary>Where the gradient with respect to Q = A1 X goes, (n, d), row-major; null where nobody asked for it.</summary>
     public T[]? DQ { get; init; }
 
+    /// <summary>Where the gradient with respect to the keys K = A2 goes, (n, d), row-major; null where nobody asked for it.</summary>
+    public T[]? DK { get; init; }
+
+    /// <summary>Where the gradient with respect to the values V = A3 Y goes, (n, d), row-major; null where nobody asked for it.</summary>
+    public T[]? DV { get; init; }
+
     /// <summary>The attention output F = f h, (n, d), row-major.</summary>
     public T[] Forward { get; } = new T[checked(n * d)];
 

@@ -73,6 +73,8 @@ public sealed class ReferenceGradient : IGradientKernel
         DoubleDouble[] g = new DoubleDouble[d];
         DoubleDouble[] residual = new DoubleDouble[d];
         DoubleDouble[] dQ = new DoubleDouble[d];
+        bool wantsKeys = output.DK is not null || output.DV is not null;
+        DoubleDouble[]? keyGradient = wantsKeys ? new DoubleDouble[n * d] : null, valueGradient = wantsKeys ? new DoubleDouble[n * d] : null;
         double pairs = problem.Causal ? (double)n * (n + 1) / 2 : (double)n * n;
         double largest = 0, squares = 0, leastRowSum = double.PositiveInfinity;
         for (int i = 0; i < n; i++)
@@ -129,6 +131,21 @@ public sealed class ReferenceGradient : IGradientKernel
                 }
             }
 
+            for (int j = 0; keyGradient is not null && j < seen; j++)
+            {
+                DoubleDouble p = -r;
+                for (int c = 0; c < d; c++)
+                {
+                    p += residual[c] * (h[(j * d) + c] - h[(star * d) + c]);
+                }
+
+                for (int c = 0; c < d; c++)
+                {
+                    keyGradient[(j * d) + c] += p * f[j] / rowSum * q[(i * d) + c];
+                    valueGradient![(j * d) + c] += f[j] / rowSum * residual[c];
+                }
+            }
+
             for (int c = 0; output.DQ is T[] wanted && c < d; c++)
             {
                 wanted[(i * d) + c] = T.CreateTruncating((double)(dQ[c] / problem.Divisor));
@@ -151,6 +168,12 @@ public sealed class ReferenceGradient : IGradientKernel
         {
             output.DX[i] = T.CreateTruncating((double)(dX[i] / problem.Divisor));
             output.DY[i] = T.CreateTruncating((double)dY[i]);
+        }
+
+        for (int i = 0; wantsKeys && i < n * d; i++)
+        {
+            output.DK?[i] = T.CreateTruncating((double)keyGradient![i]);
+            output.DV?[i] = T.CreateTruncating((double)valueGradient![i]);
         }
 
         output.Loss = (double)loss / 2;

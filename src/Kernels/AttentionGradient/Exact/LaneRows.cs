@@ -48,6 +48,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly AlignedBuffer<T> _keys, _values, _xT, _y, _yT;
     private readonly double[] _shares, _base;
     private readonly List<int>[] _dominated;
+    private readonly RowsForKeys<T>? _forKeys;
     private readonly T[] _valueMean;
     private readonly double[] _keyMean;
     private double _longestKey;
@@ -71,6 +72,12 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _base = new double[_d];
         _valueMean = new T[_d];
         _keyMean = new double[_d];
+        if (output.DK is not null || output.DV is not null)
+        {
+            _forKeys = new(_n, _d, _stride);
+            _forKeys.Clear();
+        }
+
         _keys = new((long)_n * _stride);
         _values = new((long)_n * _stride);
         _xT = new((long)_d * _d);
@@ -84,6 +91,17 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     public IEnumerable<int> DominatedRows => _dominated.SelectMany(rows => rows);
 
     private static int Width => Tiles<V, T>.Width;
+
+    /// <summary>Computes dK and dV, if asked for, once the rows are done.</summary>
+    public void RunKeys(KernelContext context)
+    {
+        if (_forKeys is not null)
+        {
+            KeyColumns<V, T> columns = new(
+                _problem, _output, _keys.Start, _values.Start, _stride, _forKeys, context.Cancellation);
+            columns.Run(columns.ChunkCount, context.Threads, context.Cancellation);
+        }
+    }
 
     /// <summary>Bytes beyond inputs and output.</summary>
     public static double Bytes(int n, int d, int threads)
@@ -145,6 +163,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     public void Dispose()
     {
+        _forKeys?.Dispose();
         _keys.Dispose();
         _values.Dispose();
         _xT.Dispose();
@@ -623,6 +642,36 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             }
 
             r.Store(minusR + v);
+        }
+
+        if (_forKeys is not null)
+        {
+            Leave(block, _forKeys);
+        }
+    }
+
+    /// <summary>What the keys' gradients need of these rows; nothing of a dominated one.</summary>
+    private void Leave(Block block, RowsForKeys<T> rows)
+    {
+        for (int v = 0; v < block.Rows; v++)
+        {
+            T over = block.Inverse[v];
+            if (over == T.Zero)
+            {
+                continue;
+            }
+
+            long deep = (long)(block.First + v) * (_d + 1), at = (long)(block.First + v) * _stride;
+            for (int k = 0; k < _d; k++)
+            {
+                int from = (k * Width) + v;
+                rows.Queries[deep + k] = rows.PlainQueries[at + k] = block.Q[from];
+                rows.MixedResiduals[deep + k] = block.MixedC[from];
+                rows.Residuals[at + k] = block.C[from] * over;
+            }
+
+            rows.Queries[deep + _d] = block.Start[v];
+            rows.MixedResiduals[deep + _d] = block.MinusR[v];
         }
     }
 

@@ -1,0 +1,233 @@
+using System.Numerics;
+using Experiments.Kernels.Numbers;
+
+namespace Experiments.Kernels.AttentionGradient.Exact;
+
+/// <summary>What dominated rows add to the gradients with respect to K = A2 and V = h: plain loops in double, over blocks of keys.</summary>
+/// <remarks>
+/// As in <see cref="DominatedRows{T}"/>, h is taken relative to that of the row's largest key *: p_j = f_j (c·(h_j − h*) − c·G) for
+/// j ≠ *, and p_* is minus their sum, for rows of p sum to 0. Each block runs through the rows in their order, so that no thread adds
+/// to what another has.
+/// </remarks>
+internal sealed class DominatedKeys<T> : Chunks
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private const int KeysPerChunk = 64;
+
+    private readonly AttentionProblem<T> _problem;
+    private readonly GradientOutput<T> _output;
+    private readonly CancellationToken _cancellation;
+    private readonly int[] _rows;
+    private readonly int _n, _d;
+    private readonly DoubleDouble[] _precise;
+    private readonly double[] _q, _h, _second, _rowSums, _c, _r, _pOfStar;
+    private readonly int[] _star;
+
+    public DominatedKeys(AttentionProblem<T> problem, int[] rows, GradientOutput<T> output, CancellationToken cancellation)
+    {
+        _problem = problem;
+        _output = output;
+        _cancellation = cancellation;
+        _rows = rows;
+        _n = problem.N;
+        _d = problem.D;
+        ChunkCount = (_n + KeysPerChunk - 1) / KeysPerChunk;
+        _precise = Queries();
+        _q = [.. _precise.Select(q => (double)q)];
+        _h = Values();
+        _second = new double[rows.Length];
+        _rowSums = new double[rows.Length];
+        _c = new double[rows.Length * _d];
+        _r = new double[rows.Length];
+        _pOfStar = new double[rows.Length];
+        _star = new int[rows.Length];
+        for (int r = 0; r < rows.Length; r++)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            Softmax(r);
+        }
+    }
+
+    public int ChunkCount { get; }
+
+    protected override void Take()
+    {
+        double[] dK = new double[_d], dV = new double[_d];
+        for (int chunk = Next(); chunk >= 0; chunk = Next())
+        {
+            for (int j = chunk * KeysPerChunk; j < Math.Min(_n, (chunk + 1) * KeysPerChunk); j++)
+            {
+                _cancellation.ThrowIfCancellationRequested();
+                Array.Clear(dK);
+                Array.Clear(dV);
+                for (int r = 0; r < _rows.Length; r++)
+                {
+                    if (_problem.Causal && j > _rows[r])
+                    {
+                        continue;
+                    }
+
+                    double f = Math.Exp(Distance(r, j)) / _rowSums[r];
+                    double p = j == _star[r] ? _pOfStar[r] : f * Slope(r, j);
+                    for (int k = 0; k < _d; k++)
+                    {
+                        dV[k] += f * _c[(r * _d) + k];
+                        dK[k] += p * _q[(r * _d) + k];
+                    }
+                }
+
+                for (int k = 0; k < _d; k++)
+                {
+                    int at = (j * _d) + k;
+                    if (_output.DK is T[] keys)
+                    {
+                        keys[at] = T.CreateTruncating(double.CreateTruncating(keys[at]) + dK[k]);
+                    }
+
+                    if (_output.DV is T[] values)
+                    {
+                        values[at] = T.CreateTruncating(double.CreateTruncating(values[at]) + dV[k]);
+                    }
+                }
+            }
+        }
+    }
+
+    private void Softmax(int r)
+    {
+        int seen = _problem.Causal ? _rows[r] + 1 : _n, star = 0;
+        double largest = double.NegativeInfinity, second = double.NegativeInfinity, sum = 0;
+        for (int j = 0; j < seen; j++)
+        {
+            double s = Logit(r, j);
+            if (s > largest)
+            {
+                (largest, second, star) = (s, largest, j);
+            }
+            else
+            {
+                second = Math.Max(second, s);
+            }
+        }
+
+        (_second[r], _star[r]) = (second - largest, star);
+
+        // c holds G first.
+        Span<double> c = _c.AsSpan(r * _d, _d);
+        for (int j = 0; j < seen; j++)
+        {
+            double e = Math.Exp(Distance(r, j));
+            sum += e;
+            for (int k = 0; k < _d; k++)
+            {
+                c[k] += e * (_h[(j * _d) + k] - _h[(star * _d) + k]);
+            }
+        }
+
+        _rowSums[r] = sum;
+        for (int k = 0; k < _d; k++)
+        {
+            double g = c[k] / sum;
+            c[k] = g + (_h[(star * _d) + k] - double.CreateTruncating(_problem.E[((long)_rows[r] * _d) + k]));
+            _r[r] += c[k] * g;
+        }
+
+        for (int j = 0; j < seen; j++)
+        {
+            if (j != star)
+            {
+                _pOfStar[r] -= Math.Exp(Distance(r, j)) / sum * Slope(r, j);
+            }
+        }
+    }
+
+    /// <summary>p_j / f_j = c·(h_j − h*) − c·G.</summary>
+    private double Slope(int r, int j)
+    {
+        double slope = -_r[r];
+        for (int k = 0; k < _d; k++)
+        {
+            slope += _c[(r * _d) + k] * (_h[(j * _d) + k] - _h[(_star[r] * _d) + k]);
+        }
+
+        return slope;
+    }
+
+    private double Logit(int r, int j)
+    {
+        double s = 0;
+        for (int k = 0; k < _d; k++)
+        {
+            s += _q[(r * _d) + k] * double.CreateTruncating(_problem.A2[((long)j * _d) + k]);
+        }
+
+        return s;
+    }
+
+    /// <summary>s_j − s*. In float64, in double-double for the keys that count: within 12 of the second largest.</summary>
+    private double Distance(int r, int j)
+    {
+        const double Window = 12;
+        long key = (long)j * _d, star = (long)_star[r] * _d;
+        double s = 0;
+        for (int k = 0; k < _d; k++)
+        {
+            s += _q[(r * _d) + k]
+                * (double.CreateTruncating(_problem.A2[key + k]) - double.CreateTruncating(_problem.A2[star + k]));
+        }
+
+        if (typeof(T) != typeof(double) || s < _second[r] - Window)
+        {
+            return s;
+        }
+
+        DoubleDouble precise = DoubleDouble.Zero;
+        for (int k = 0; k < _d; k++)
+        {
+            precise += _precise[(r * _d) + k] * DoubleDouble.Sum(
+                double.CreateTruncating(_problem.A2[key + k]), -double.CreateTruncating(_problem.A2[star + k]));
+        }
+
+        return (double)precise;
+    }
+
+    private DoubleDouble[] Queries()
+    {
+        DoubleDouble[] q = new DoubleDouble[checked(_rows.Length * _d)];
+        for (int r = 0; r < _rows.Length; r++)
+        {
+            for (int c = 0; c < _d; c++)
+            {
+                DoubleDouble sum = DoubleDouble.Zero;
+                for (int k = 0; k < _d; k++)
+                {
+                    sum += DoubleDouble.Product(
+                        double.CreateTruncating(_problem.A1[((long)_rows[r] * _d) + k]),
+                        double.CreateTruncating(_problem.X[(k * _d) + c]));
+                }
+
+                q[(r * _d) + c] = sum / _problem.Divisor;
+            }
+        }
+
+        return q;
+    }
+
+    private double[] Values()
+    {
+        double[] h = new double[checked(_n * _d)];
+        for (int i = 0; i < _n; i++)
+        {
+            for (int k = 0; k < _d; k++)
+            {
+                double value = double.CreateTruncating(_problem.A3[((long)i * _d) + k]);
+                for (int c = 0; c < _d; c++)
+                {
+                    h[(i * _d) + c] += value * double.CreateTruncating(_problem.Y[(k * _d) + c]);
+                }
+            }
+        }
+
+        return h;
+    }
+}

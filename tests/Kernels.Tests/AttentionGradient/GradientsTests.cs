@@ -1,0 +1,183 @@
+using System.Numerics;
+using CsCheck;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Testing;
+
+namespace Experiments.Kernels.Tests.AttentionGradient;
+
+/// <summary>Every gradient, under either scale and mask: reference against finite differences, exact against reference.</summary>
+public sealed class GradientsTests(ITestOutputHelper log)
+{
+    private static readonly Gen<(int Seed, int N, int D, bool Causal, bool Root, double Logit)> Shapes = Gen.Select(
+        Gen.Int[0, 1 << 20], Gen.Frequency((6, Gen.Int[1, 70]), (1, Gen.Int[129, 600])), Gen.Int[1, 13], Gen.Bool, Gen.Bool,
+        Gen.OneOf(Gen.Const(1e-3), Gen.Const(1.0), Gen.Const(5.0), Gen.Const(30.0), Gen.Const(1e3)),
+        (seed, n, d, causal, root, logit) => (seed, n, n > 100 ? Math.Min(d, 4) : d, causal, root, logit));
+
+    [Fact]
+    public void Exact_gives_every_gradient_that_reference_gives()
+    {
+        Dictionary<string, double> worst = [];
+        Shapes.SampleFixed(x => { Judge<double>(x, worst); Judge<float>(x, worst); }, 60);
+        foreach ((string what, double ratio) in worst)
+        {
+            log.WriteLine($"{what}: {ratio:G3} of the bar at worst");
+        }
+
+        Assert.All(worst, w => Assert.True(w.Value < 1, $"{w.Key}: {w.Value:G3} of the bar"));
+    }
+
+    [Theory]
+    [InlineData(false, LogitScale.D)]
+    [InlineData(true, LogitScale.D)]
+    [InlineData(false, LogitScale.SqrtD)]
+    [InlineData(true, LogitScale.SqrtD)]
+    public void Reference_gives_the_derivative_of_its_own_loss_in_every_matrix(bool causal, LogitScale scale)
+    {
+        AttentionProblem<double> problem = With(Problems.Random(11, 9, 3, 2), causal, scale);
+        GradientOutput<double> output = All<double>(problem);
+        BuiltIn.Kernel("reference").Compute(problem, Settings.None, output, KernelContext.Default);
+        Assert.Equal(0, Differences(problem, problem.X, output.DX), 1e-6);
+        Assert.Equal(0, Differences(problem, problem.Y, output.DY), 1e-6);
+        Assert.Equal(0, Differences(problem, problem.A2, output.DK!), 1e-6);
+
+        // dA1 = dQ Xᵀ and dA3 = dV Yᵀ: what stands in front of a product sees its gradient through it.
+        Assert.Equal(0, Differences(problem, problem.A1, Through(output.DQ!, problem.X, 9, 3)), 1e-6);
+        Assert.Equal(0, Differences(problem, problem.A3, Through(output.DV!, problem.Y, 9, 3)), 1e-6);
+    }
+
+    [Fact]
+    public void A_causal_row_sees_no_later_key()
+    {
+        AttentionProblem<double> problem = With(Problems.Random(3, 60, 4, 3), causal: true, LogitScale.D);
+        GradientOutput<double> before = Run(problem);
+        for (int i = 40 * 4; i < 60 * 4; i++)
+        {
+            problem.A2[i] = 7;
+            problem.A3[i] = -9;
+        }
+
+        GradientOutput<double> after = Run(problem);
+        for (int i = 0; i < 40 * 4; i++)
+        {
+            Assert.Equal(before.Forward[i], after.Forward[i], 1e-12);
+            Assert.Equal(before.DQ![i], after.DQ![i], 1e-12);
+        }
+
+        Assert.NotEqual(before.Forward[41 * 4], after.Forward[41 * 4], 1e-3);
+    }
+
+    [Fact]
+    public void Every_gradient_has_the_same_bits_on_any_number_of_threads()
+    {
+        foreach (double logit in (double[])[1, 40])
+        {
+            AttentionProblem<float> problem = With(Problems.Random(5, 700, 5, logit), causal: true, LogitScale.SqrtD).To<float>();
+            GradientOutput<float> one = Run(problem);
+            foreach (int threads in (int[])[2, 3, 5])
+            {
+                GradientOutput<float> many = Run(problem, threads);
+                Assert.Equal(one.DX, many.DX);
+                Assert.Equal(one.DY, many.DY);
+                Assert.Equal(one.DQ, many.DQ);
+                Assert.Equal(one.DK, many.DK);
+                Assert.Equal(one.DV, many.DV);
+            }
+        }
+    }
+
+    private static AttentionProblem<double> With(AttentionProblem<double> p, bool causal, LogitScale scale) =>
+        new(p.N, p.D, p.A1, p.A2, p.A3, p.E, p.X, p.Y) { Causal = causal, Scale = scale };
+
+    private static GradientOutput<T> All<T>(AttentionProblem<T> problem)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int length = problem.N * problem.D;
+        return new(problem.N, problem.D) { DQ = new T[length], DK = new T[length], DV = new T[length] };
+    }
+
+    private static GradientOutput<T> Run<T>(AttentionProblem<T> problem, int threads = 1)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        GradientOutput<T> output = All(problem);
+        BuiltIn.Kernel("exact").Compute(problem, Settings.None, output, new(TestContext.Current.CancellationToken, threads));
+        return output;
+    }
+
+    private static void Judge<T>(
+        (int Seed, int N, int D, bool Causal, bool Root, double Logit) x, Dictionary<string, double> worst)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        AttentionProblem<double> drawn = Problems.Random(x.Seed, x.N, x.D, x.Logit);
+        AttentionProblem<T> problem = With(drawn, x.Causal, x.Root ? LogitScale.SqrtD : LogitScale.D).To<T>();
+        AttentionProblem<double> same = problem.To<double>();
+        GradientOutput<double> gold = All(same);
+        BuiltIn.Kernel("reference").Compute(same, Settings.None, gold, KernelContext.Default);
+        GradientOutput<T> output = Run(problem);
+        double largest = x.Root ? x.Logit * Math.Sqrt(x.D) : x.Logit;
+        double bar = (typeof(T) == typeof(float) ? Math.ScaleB(1, -23) : Math.ScaleB(1, -52)) * 4 * (20 + largest);
+        void Hold(string what, T[] values, double[] expected, double least)
+        {
+            double scale = expected.Max(Math.Abs);
+            if (scale is > 0 and < 1e-30)
+            {
+                return;
+            }
+
+            double ratio = Problems.Error(values, expected, least) / bar;
+            string name = $"{what} in {typeof(T).Name}";
+            worst[name] = Math.Max(worst.GetValueOrDefault(name), ratio);
+        }
+
+        Hold("dX", output.DX, gold.DX, Absolute(same.A1, gold.DQ!, x.D) / 16);
+        Hold("dY", output.DY, gold.DY, Absolute(same.A3, gold.DV!, x.D) / 16);
+        Hold("dQ", output.DQ!, gold.DQ!, 0);
+        Hold("dK", output.DK!, gold.DK!, 0);
+        Hold("dV", output.DV!, gold.DV!, 0);
+        Hold("F", output.Forward, gold.Forward, 0);
+    }
+
+    /// <summary>The largest entry of |left|ᵀ |right|: what a product of theirs that is smaller owes to cancellation.</summary>
+    private static double Absolute(double[] left, double[] right, int d)
+    {
+        double[] product = new double[d * d];
+        for (int i = 0; i < left.Length / d; i++)
+        {
+            for (int k = 0; k < d * d; k++)
+            {
+                product[k] += Math.Abs(left[(i * d) + (k / d)] * right[(i * d) + (k % d)]);
+            }
+        }
+
+        return product.Max();
+    }
+
+    private static double[] Through(double[] gradient, double[] matrix, int n, int d)
+    {
+        double[] transposed = new double[d * d];
+        for (int i = 0; i < d * d; i++)
+        {
+            transposed[(i % d * d) + (i / d)] = matrix[i];
+        }
+
+        return Problems.Product(gradient, transposed, n, d);
+    }
+
+    /// <summary>Largest difference between a gradient and central differences of the loss over the entries of one matrix.</summary>
+    private static double Differences(AttentionProblem<double> problem, double[] matrix, double[] gradient)
+    {
+        double worst = 0;
+        for (int i = 0; i < matrix.Length; i++)
+        {
+            const double Step = 1e-5;
+            double kept = matrix[i];
+            matrix[i] = kept + Step;
+            double above = Problems.Run("reference", problem).Loss;
+            matrix[i] = kept - Step;
+            double below = Problems.Run("reference", problem).Loss;
+            matrix[i] = kept;
+            worst = Math.Max(worst, Math.Abs(((above - below) / (2 * Step)) - gradient[i]));
+        }
+
+        return worst;
+    }
+}
