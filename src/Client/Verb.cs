@@ -1,6 +1,9 @@
 using System.CommandLine;
 using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
+using Experiments.Grains;
+using Experiments.Results.Sweeps;
+using Experiments.Silo;
 
 namespace Experiments.Client;
 
@@ -22,6 +25,7 @@ internal sealed class Verb(string name, string summary) : Command(name, summary)
 internal sealed class Invocation(ParseResult parsed, Terminal terminal)
 {
     private ClientSettings? _settings;
+    private IReadOnlyList<PlugIn>? _plugIns;
 
     public Terminal Terminal { get; } = terminal;
 
@@ -36,6 +40,16 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
 
     public ClientSettings Settings => _settings ??= LoadSettings();
 
+    /// <summary>The plug-ins that the settings name, loaded once.</summary>
+    /// <exception cref="CommandException">One cannot be used.</exception>
+    public IReadOnlyList<PlugIn> PlugIns => _plugIns ??= LoadPlugIns();
+
+    /// <summary>What can run here: the built-in kernels and families, and those of plug-ins.</summary>
+    public Workbench Workbench => Experiments.Silo.PlugIns.Workbench(PlugIns);
+
+    /// <summary>What sweep files are checked against.</summary>
+    public Catalog Catalog => BuiltInCatalog.Create(Workbench);
+
     public T? Value<T>(Option<T> option) => Parsed.GetValue(option);
 
     public T Value<T>(Argument<T> argument) => Parsed.GetValue(argument)!;
@@ -45,9 +59,24 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
         ClientSettings settings = ClientSettings.Load(Terminal, new Dictionary<string, string?>
         {
             ["postgres"] = Parsed.GetValue(GlobalOptions.Postgres),
+            ["plugins"] = Parsed.GetResult(GlobalOptions.Plugins) is null ? null : Parsed.GetValue(GlobalOptions.Plugins),
         });
         Terminal.Color &= settings.Color ?? true;
         return settings;
+    }
+
+    private IReadOnlyList<PlugIn> LoadPlugIns()
+    {
+        Setting setting = Settings.PlugIns;
+        try
+        {
+            return Experiments.Silo.PlugIns.Load(setting.Value);
+        }
+        catch (PlugInException fault)
+        {
+            throw CommandException.Invalid(
+                setting.Source == "--plugins" ? fault.Message : $"{setting.Source}: {fault.Message}", fault);
+        }
     }
 }
 
@@ -55,6 +84,12 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
 internal static class GlobalOptions
 {
     public static readonly Option<bool> Json = new("--json") { Description = "Print the result as JSON" };
+
+    /// <summary>For every verb that checks a sweep file or starts a silo.</summary>
+    public static readonly Option<string> Plugins = new("--plugins")
+    {
+        Description = "Folder of kernels and families of your own [EXPERIMENTS_PLUGINS]", HelpName = "DIR",
+    };
 
     public static readonly Option<bool> Verbose = new("--verbose")
     {

@@ -20,6 +20,10 @@ public sealed record LocalSiloOptions(int? Lanes = null, bool Verbose = false)
     /// <summary>What can run here.</summary>
     public Workbench Workbench { get; init; } = Workbench.BuiltIn;
 
+    /// <summary>The plug-ins whose kernels and families are among those of <see cref="Workbench"/>, as they are recorded with the
+    /// node.</summary>
+    public IReadOnlyList<PlugIn> PlugIns { get; init; } = [];
+
     /// <summary>Leases, and how long the first interruption lets a running shard go on.</summary>
     public SweepWorkerOptions Worker { get; init; } = new();
 
@@ -67,7 +71,7 @@ public sealed class LocalSilo : IAsyncDisposable
             silo.UseLocalhostClustering(FreePort(), gatewayPort: 0);
             silo.Configure<EndpointOptions>(o => o.AdvertisedIPAddress = IPAddress.Loopback);
             silo.AddExperimentsRuntime(new RuntimeOptions(
-                store, options.Workbench, NodeFacts.OfThisProcess(options.Name), options.Lanes)
+                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes)
             {
                 Worker = options.Worker,
                 Time = options.Time,

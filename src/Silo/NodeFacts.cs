@@ -15,8 +15,10 @@ public static class NodeFacts
         ["Orleans.Core", "Orleans.Runtime", "Npgsql", "OpenTelemetry", "StackExchange.Redis", "System.IO.Hashing"];
 
     /// <summary>This process as a row of the table <c>node</c>.</summary>
-    public static NodeRow OfThisProcess(string? name) =>
-        new(name ?? Environment.MachineName, Environment.MachineName, Environment.ProcessId, Json());
+    /// <param name="name">The node's name; the machine's when null.</param>
+    /// <param name="plugIns">What it loaded beside the built-in kernels and families.</param>
+    public static NodeRow OfThisProcess(string? name, IReadOnlyList<PlugIn> plugIns) =>
+        new(name ?? Environment.MachineName, Environment.MachineName, Environment.ProcessId, Json(plugIns));
 
     /// <summary>The build's git commit, from the assembly's informational version <c>0.1.0+commit</c>; null without one.</summary>
     public static string? GitCommit =>
@@ -25,7 +27,7 @@ public static class NodeFacts
     private static string InformationalVersion =>
         typeof(NodeFacts).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
 
-    private static string Json()
+    private static string Json(IReadOnlyList<PlugIn> plugIns)
     {
         using MemoryStream stream = new();
         using (Utf8JsonWriter json = new(stream))
@@ -51,7 +53,31 @@ public static class NodeFacts
             }
 
             json.WriteEndObject();
+            json.WriteStartArray("plugins");
+            foreach (PlugIn plugIn in plugIns)
+            {
+                json.WriteStartObject();
+                json.WriteString("name", plugIn.Name);
+                json.WriteString("version", plugIn.Version);
+                json.WriteString("sha256", plugIn.Sha256);
+                WriteNames("kernels", plugIn.Kernels.Select(k => k.Name));
+                WriteNames("families", plugIn.Families.Select(f => f.Name));
+                json.WriteEndObject();
+            }
+
+            json.WriteEndArray();
             json.WriteEndObject();
+
+            void WriteNames(string what, IEnumerable<string> names)
+            {
+                json.WriteStartArray(what);
+                foreach (string name in names)
+                {
+                    json.WriteStringValue(name);
+                }
+
+                json.WriteEndArray();
+            }
         }
 
         return Encoding.UTF8.GetString(stream.ToArray());

@@ -21,6 +21,7 @@ public sealed class ClientSettings
         ("postgres", "EXPERIMENTS_POSTGRES", "Npgsql connection string of the store; none: a private server is started"),
         ("redis", "EXPERIMENTS_REDIS", "StackExchange.Redis connection string for clusters"),
         ("lanes", "EXPERIMENTS_LANES", "how many shards run side by side; none: as the sweep asks"),
+        ("plugins", "EXPERIMENTS_PLUGINS", "folders of kernels and families of one's own; several are joined as in PATH"),
         ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "where traces also go by OTLP"),
         ("color", "EXPERIMENTS_COLOR", "false turns colours off, as NO_COLOR does"),
     ];
@@ -35,6 +36,8 @@ public sealed class ClientSettings
     public Setting Postgres => _values["postgres"];
 
     public Setting Redis => _values["redis"];
+
+    public Setting PlugIns => _values["plugins"];
 
     public Setting OtlpEndpoint => _values["otlp_endpoint"];
 

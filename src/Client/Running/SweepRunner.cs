@@ -24,7 +24,11 @@ internal static class SweepRunner
         interrupts.Signalled += count => say(count == 1
             ? "Finishing what runs, then stopping. Ctrl-C again stops now."
             : "Stopping now.");
-        LocalSiloOptions options = new(lanes ?? invocation.Settings.Lanes, invocation.Verbose);
+        LocalSiloOptions options = new(lanes ?? invocation.Settings.Lanes, invocation.Verbose)
+        {
+            Workbench = invocation.Workbench,
+            PlugIns = invocation.PlugIns,
+        };
         Task<StoreAddress> address = Task.Run(() => Stores.LocateAsync(invocation, cancellation), cancellation);
         Task<ResultStore> opening = OpenAsync(address, cancellation);
         Task<LocalSilo> starting = Task.Run(() => LocalSilo.StartAsync(options, opening, cancellation), cancellation);

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using Experiments.Results.Store;
 
 namespace Experiments.Client.Summaries;
@@ -53,7 +54,10 @@ internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Fo
 
         if (c.Parameters is not null)
         {
-            parts.Add(c.Parameters);
+            // Settings without a column of their own: "features 256 orthogonal true".
+            using JsonDocument others = JsonDocument.Parse(c.Parameters);
+            parts.AddRange(others.RootElement.EnumerateObject().OrderBy(p => p.Name, StringComparer.Ordinal)
+                .Select(p => $"{p.Name} {p.Value}"));
         }
 
         if (Threads)

@@ -29,9 +29,9 @@ internal static class GradientVerb
             HelpName = "DIR", Required = true,
             Description = "Folder of a1.npy, a2.npy, a3.npy, e.npy (n, d) and x.npy, y.npy (d, d): float32 or float64, C order",
         };
-        Option<string> kernel = Word("--kernel", "exact|low-rank|reference", "Which kernel");
+        Option<string> kernel = Word("--kernel", "NAME", "Which kernel; 'experiments kernels' lists them");
         kernel.Required = true;
-        kernel.CompletionSources.Add("exact", "low-rank", "reference");
+        kernel.CompletionSources.Add([.. BuiltIn.Kernels.Select(k => k.Name)]);
         Option<string> precision = Word("--precision", "float32|float64", "Default: the widest of the files");
         precision.CompletionSources.Add("float32", "float64");
         Option<string> degree = Word("--degree", "G", "Degree of the polynomial (low-rank)");
@@ -39,6 +39,11 @@ internal static class GradientVerb
         Option<string> form = Word("--form", "paper|reverse", "The exact formula with exp replaced, or the gradient of the approximated loss (low-rank)");
         Option<string> radius = Word("--radius", "R", "Largest |logit| to fit the polynomial for (low-rank); default: from the data");
         Option<string> centred = Word("--centred", "true|false", "Whether the mean key is subtracted first (low-rank)");
+        Option<string[]> set = new("--set")
+        {
+            HelpName = "AXIS=VALUE", Description = "Any other axis of the kernel, such as features=256; may be repeated",
+            DefaultValueFactory = _ => [],
+        };
         Option<int?> threads = SweepOptions.Integer("--threads", "N", "Threads of the call; default: every core", 1, 4096);
         Option<string> device = Word("--device", "cpu", "Where to compute");
         Option<string> output = Word("--output", "F.npy", "Write the gradient there");
@@ -53,8 +58,8 @@ internal static class GradientVerb
             ],
             Options =
             {
-                inputs, kernel, precision, degree, basis, form, radius, centred, threads, device, output, check,
-                GlobalOptions.Json,
+                inputs, kernel, precision, degree, basis, form, radius, centred, set, threads, device, output, check,
+                GlobalOptions.Plugins, GlobalOptions.Json,
             },
         }.Runs(terminal, async invocation =>
         {
@@ -64,10 +69,11 @@ internal static class GradientVerb
             }
 
             string name = invocation.Value(kernel)!;
-            IGradientKernel chosen = BuiltIn.Kernels.FirstOrDefault(k => k.Name == name)
+            IReadOnlyList<IGradientKernel> kernels = invocation.Workbench.Kernels;
+            IGradientKernel chosen = kernels.FirstOrDefault(k => k.Name == name)
                 ?? throw CommandException.Invalid(
-                    $"--kernel is '{name}'; one of {string.Join(", ", BuiltIn.Kernels.Select(k => k.Name))} is needed."
-                    + NearestName.Hint(name, BuiltIn.Kernels.Select(k => k.Name)));
+                    $"--kernel is '{name}'; one of {string.Join(", ", kernels.Select(k => k.Name))} is needed."
+                    + NearestName.Hint(name, kernels.Select(k => k.Name)));
             string? typedPrecision = invocation.Value(precision);
             if (typedPrecision is not null and not "float32" and not "float64")
             {
@@ -75,14 +81,16 @@ internal static class GradientVerb
                     + NearestName.Hint(typedPrecision, ["float32", "float64"]));
             }
 
-            Settings settings = KernelSettings.Read(chosen, new Dictionary<string, string?>
+            Dictionary<string, string?> typed = new()
             {
                 ["degree"] = invocation.Value(degree),
                 ["basis"] = invocation.Value(basis),
                 ["form"] = invocation.Value(form),
                 ["radius"] = invocation.Value(radius),
                 ["centred"] = invocation.Value(centred),
-            });
+            };
+            KernelSettings.Add(typed, invocation.Value(set) ?? []);
+            Settings settings = KernelSettings.Read(chosen, typed);
             string? file = invocation.Value(output);
             if (file is not null)
             {

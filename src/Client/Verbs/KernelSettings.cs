@@ -8,6 +8,25 @@ namespace Experiments.Client.Verbs;
 /// <summary>A kernel's own axes from options typed as text, checked as a sweep file would be.</summary>
 internal static class KernelSettings
 {
+    /// <summary>Adds axes typed as AXIS=VALUE.</summary>
+    /// <exception cref="CommandException">There is no equals sign.</exception>
+    public static void Add(Dictionary<string, string?> typed, IReadOnlyList<string> assignments)
+    {
+        foreach (string assignment in assignments)
+        {
+            int equals = assignment.IndexOf('=', StringComparison.Ordinal);
+            typed[equals > 0
+                ? assignment[..equals].Trim()
+                : throw CommandException.Invalid($"--set '{assignment}': axis=value is needed, such as features=256.")]
+                = assignment[(equals + 1)..].Trim();
+        }
+    }
+
+    /// <summary>The values of those axes that were typed and that a kernel or a family has.</summary>
+    /// <exception cref="CommandException">A value is none of its axis'.</exception>
+    public static Dictionary<string, object> Values(IReadOnlyList<Axis> axes, IReadOnlyDictionary<string, string?> typed) =>
+        axes.Where(a => typed.GetValueOrDefault(a.Name) is not null).ToDictionary(a => a.Name, a => Parse(a, typed[a.Name]!));
+
     /// <param name="typed">By axis; null where the option was not given.</param>
     /// <exception cref="CommandException">An axis the kernel lacks, needs, or cannot take; the message says which.</exception>
     public static Settings Read(IGradientKernel kernel, IReadOnlyDictionary<string, string?> typed)

@@ -2,26 +2,39 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Experiments.Client.Terminals;
-using Experiments.Grains;
+using Experiments.Kernels;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
+using Experiments.Kernels.Instances;
 using Experiments.Results.Sweeps;
+using Experiments.Silo;
+using AxisKind = Experiments.Results.Sweeps.AxisKind;
 
 namespace Experiments.Client.Verbs;
 
 /// <summary>What can be swept here: kernels, families, and every axis with its default and range.</summary>
 internal static class KernelsVerb
 {
-    public static Command Create(Terminal terminal) =>
-        new Verb("kernels", "List the kernels and instance families of this build, with their axes")
+    public static Command Create(Terminal terminal)
+    {
+        Verb verb = List(terminal);
+        verb.Subcommands.Add(Check(terminal));
+        return verb;
+    }
+
+    private static Verb List(Terminal terminal) =>
+        new Verb("kernels", "List the kernels and instance families that can run here, with their axes")
         {
             Examples =
             [
                 ("experiments kernels", "every kernel, family and axis"),
+                ("experiments kernels --plugins my-kernels/bin/Release/net10.0", "with those of your own"),
                 ("experiments kernels --json", "the same for a program"),
             ],
-            Options = { GlobalOptions.Json },
+            Options = { GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation =>
         {
-            Catalog catalog = BuiltInCatalog.Create();
+            Catalog catalog = invocation.Catalog;
             if (invocation.Json)
             {
                 JsonOutput.Write(terminal.Out, new JsonObject
@@ -34,6 +47,7 @@ internal static class KernelsVerb
                     {
                         ["name"] = f.Name, ["summary"] = f.Summary, ["needs_bound"] = f.NeedsBound, ["axes"] = AxesJson(f.Axes),
                     })]),
+                    ["plugins"] = PlugInsJson(invocation.PlugIns),
                 });
                 return Task.FromResult(ExitCode.Done);
             }
@@ -64,9 +78,134 @@ internal static class KernelsVerb
 
             axes.Write(terminal, "Axes of their own");
             terminal.Out.WriteLine();
+            foreach (PlugIn plugIn in invocation.PlugIns)
+            {
+                terminal.Out.WriteLine($"{string.Join(", ", plugIn.Kernels.Select(k => k.Name).Concat(plugIn.Families.Select(f => f.Name)))}: "
+                    + $"of {plugIn.Name} {plugIn.Version}, sha256 {plugIn.Sha256[..16]}…");
+            }
+
             terminal.Out.WriteLine("Every kernel also has precision (float32, float64) and threads; every family n, d, bound and repeats.");
             return Task.FromResult(ExitCode.Done);
         });
+
+    internal static JsonArray PlugInsJson(IReadOnlyList<PlugIn> plugIns) => new([.. plugIns.Select(p => new JsonObject
+    {
+        ["name"] = p.Name,
+        ["version"] = p.Version,
+        ["sha256"] = p.Sha256,
+        ["file"] = p.File,
+        ["kernels"] = new JsonArray([.. p.Kernels.Select(k => JsonValue.Create(k.Name))]),
+        ["families"] = new JsonArray([.. p.Families.Select(f => JsonValue.Create(f.Name))]),
+    })]);
+
+    private static Verb Check(Terminal terminal)
+    {
+        Argument<string> file = new("file") { HelpName = "X.dll", Description = "An assembly with kernels or instance families of your own" };
+        Option<string> only = new("--kernel") { HelpName = "NAME", Description = "Only this kernel or family of it" };
+        Option<string[]> set = new("--set")
+        {
+            HelpName = "AXIS=VALUE", Description = "An axis to try it with, such as degree=4; may be repeated",
+            DefaultValueFactory = _ => [],
+        };
+        return new Verb("check", "Hold the kernels and families of an assembly to the contract of the built-in ones")
+        {
+            Examples =
+            [
+                ("experiments kernels check my-kernels/bin/Release/net10.0/my-kernels.dll", "every kernel and family in it"),
+                ("experiments kernels check my-kernels.dll --kernel window --set half_width=8", "one, with an axis of its own set"),
+            ],
+            Arguments = { file },
+            Options = { only, set, GlobalOptions.Json },
+        }.Runs(terminal, invocation =>
+        {
+            string path = invocation.Value(file);
+            if (!File.Exists(path))
+            {
+                throw CommandException.Invalid($"There is no file '{path}'. Build your kernel first; the assembly lies in bin/Release/net10.0.");
+            }
+
+            PlugIn plugIn;
+            try
+            {
+                plugIn = PlugIns.LoadFile(path);
+            }
+            catch (PlugInException fault)
+            {
+                throw CommandException.Invalid(fault.Message, fault);
+            }
+
+            Dictionary<string, string?> typed = [];
+            KernelSettings.Add(typed, invocation.Value(set) ?? []);
+            List<(string Name, string Tried, IEnumerable<ContractResult> Results)> all = [];
+            foreach (IGradientKernel kernel in plugIn.Kernels.Where(k => invocation.Value(only) is not string name || name == k.Name))
+            {
+                Settings settings = KernelContract.Usual(kernel.Axes, KernelSettings.Values(kernel.Axes, typed));
+                all.Add(("kernel " + kernel.Name, Tried(settings), KernelContract.Check(kernel, settings, cancellation: invocation.Cancellation)));
+            }
+
+            foreach (IInstanceFamily family in plugIn.Families.Where(f => invocation.Value(only) is not string name || name == f.Name))
+            {
+                Settings settings = KernelContract.Usual(family.Axes, KernelSettings.Values(family.Axes, typed));
+                all.Add(("family " + family.Name, Tried(settings), FamilyContract.Check(family, settings)));
+            }
+
+            if (all.Count == 0)
+            {
+                throw CommandException.Invalid(invocation.Value(only) is string wanted
+                    ? $"{Path.GetFileName(path)} has no kernel and no family '{wanted}'; it has "
+                        + $"{string.Join(", ", plugIn.Kernels.Select(k => k.Name).Concat(plugIn.Families.Select(f => f.Name)))}."
+                    : $"{Path.GetFileName(path)} has no kernel and no family: no public class in it implements IGradientKernel or IInstanceFamily.");
+            }
+
+            return Task.FromResult(Report(invocation, plugIn, all));
+        });
+
+        static string Tried(Settings settings) => settings.Values.Count == 0 ? "" : " with " + string.Join(
+            ", ", settings.Values.OrderBy(v => v.Key, StringComparer.Ordinal).Select(v => $"{v.Key} = {Format.Value(v.Value)}"));
+    }
+
+    private static ExitCode Report(
+        Invocation invocation, PlugIn plugIn, List<(string Name, string Tried, IEnumerable<ContractResult> Results)> all)
+    {
+        TextWriter output = invocation.Terminal.Out;
+        JsonArray json = [];
+        int broken = 0;
+        foreach ((string name, string tried, IEnumerable<ContractResult> results) in all)
+        {
+            if (!invocation.Json)
+            {
+                output.WriteLine($"{name}{tried}, of {plugIn.Name} {plugIn.Version}");
+            }
+
+            // Printed as they come: an exact kernel's rules take seconds.
+            foreach (ContractResult result in results)
+            {
+                broken += result.Holds ? 0 : 1;
+                if (invocation.Json)
+                {
+                    json.Add(new JsonObject
+                    {
+                        ["of"] = name, ["rule"] = result.Rule, ["holds"] = result.Holds, ["detail"] = result.Detail,
+                    });
+                    continue;
+                }
+
+                output.WriteLine($"  {(result.Holds ? "ok    " : "BROKEN")}  {result.Rule}: {result.Detail}");
+                output.Flush();
+            }
+        }
+
+        if (invocation.Json)
+        {
+            JsonOutput.Write(output, json);
+        }
+        else
+        {
+            output.WriteLine(broken == 0 ? "The contract is kept." : $"{Format.Count(broken, "rule")} {(broken == 1 ? "is" : "are")} broken.");
+        }
+
+        return broken == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+    }
 
     private static JsonArray AxesJson(IReadOnlyList<AxisDefinition> axes) => new([.. axes.Select(a => new JsonObject
     {

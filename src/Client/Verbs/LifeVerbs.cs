@@ -58,7 +58,7 @@ internal static class LifeVerbs
                 ("experiments resume 12 --json", "sweep 12; the summary as JSON"),
             ],
             Arguments = { id },
-            Options = { lanes, GlobalOptions.Json },
+            Options = { lanes, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => SweepRunner.RunAsync(invocation, invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);
@@ -90,7 +90,7 @@ internal static class LifeVerbs
                 ("experiments retry last --skipped", "and those that were skipped, say on a larger machine"),
             ],
             Arguments = { id },
-            Options = { skipped, lanes, GlobalOptions.Json },
+            Options = { skipped, lanes, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => SweepRunner.RunAsync(invocation, invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);

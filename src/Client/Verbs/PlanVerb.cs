@@ -1,11 +1,11 @@
 using System.CommandLine;
 using System.Text.Json.Nodes;
 using Experiments.Client.Terminals;
-using Experiments.Grains;
 using Experiments.Grains.Running;
 using Experiments.Results.PrivatePostgres;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
+using Experiments.Silo;
 
 namespace Experiments.Client.Verbs;
 
@@ -32,14 +32,14 @@ internal static class PlanVerb
                 ("experiments plan my-sweep.yaml --set instances.repeats=20", "and with one value changed"),
             ],
             Arguments = { sweep },
-            Options = { set, GlobalOptions.Json },
+            Options = { set, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => PlanAsync(invocation, SweepSource.Find(invocation.Value(sweep), invocation.Value(set) ?? [])));
     }
 
     private static async Task<ExitCode> PlanAsync(Invocation invocation, SweepSource source)
     {
         CancellationToken cancellation = invocation.Cancellation;
-        Catalog catalog = BuiltInCatalog.Create();
+        Catalog catalog = invocation.Catalog;
         SweepSpec spec = source.Parse(catalog);
 
         // What a run on this machine would skip, whether the sweep names a limit or not.
@@ -53,11 +53,13 @@ internal static class PlanVerb
         KnownReferences? known = await CountKnownAsync(invocation, spec, expansion, counts.Instances);
         if (invocation.Json)
         {
-            JsonOutput.Write(invocation.Terminal.Out, ToJson(spec, expansion, forecast, shards, limit, known));
+            JsonObject json = ToJson(spec, expansion, forecast, shards, limit, known);
+            json["plugins"] = KernelsVerb.PlugInsJson(invocation.PlugIns);
+            JsonOutput.Write(invocation.Terminal.Out, json);
         }
         else
         {
-            Write(invocation.Terminal, spec, forecast, shards, limit, known);
+            Write(invocation.Terminal, spec, forecast, shards, limit, known, Used(spec, catalog, invocation.PlugIns));
         }
 
         if (counts.Trials == 0)
@@ -92,6 +94,14 @@ internal static class PlanVerb
             return new KnownReferences(await store.CountReferencesAsync(keys, invocation.Cancellation), keys.Count);
         }
     }
+
+    // What of the sweep is not built in, and which silos have it.
+    private static IReadOnlyList<string> Used(SweepSpec spec, Catalog catalog, IReadOnlyList<PlugIn> plugIns) =>
+    [
+        .. spec.Names.SelectMany(name => plugIns
+                .Where(p => p.Kernels.Any(k => k.Name == name) || p.Families.Any(f => f.Name == name))
+                .Select(p => $"{catalog.Silos} of {catalog.Silos} silos can run {name}, of {p.Name} {p.Version}, sha256 {p.Sha256[..16]}…")),
+    ];
 
     private sealed record KnownReferences(long Stored, long Of);
 
@@ -130,7 +140,8 @@ internal static class PlanVerb
         };
     }
 
-    private static void Write(Terminal terminal, SweepSpec spec, SweepForecast forecast, long? shards, long limit, KnownReferences? known)
+    private static void Write(Terminal terminal, SweepSpec spec, SweepForecast forecast, long? shards, long limit, KnownReferences? known,
+        IReadOnlyList<string> plugIns)
     {
         TextWriter output = terminal.Out;
         SweepCounts counts = forecast.Counts;
@@ -159,6 +170,11 @@ internal static class PlanVerb
         {
             Fact("references", $"{Format.Count(known.Stored)} of "
                 + (known.Of < counts.Instances ? "the first " : "") + $"{Format.Count(known.Of)} are stored already");
+        }
+
+        foreach (string plugIn in plugIns)
+        {
+            Fact("plug-in", plugIn);
         }
 
         output.WriteLine();

@@ -3,7 +3,6 @@ using System.Diagnostics;
 using System.Reflection;
 using Experiments.Client.Running;
 using Experiments.Client.Terminals;
-using Experiments.Grains;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
 
@@ -27,12 +26,12 @@ internal static class RunVerb
                 ("experiments run quickstart --set instances.repeats=2 --json", "with one value changed; the summary as JSON"),
             ],
             Arguments = { sweep },
-            Options = { name, lanes, set, GlobalOptions.Json },
+            Options = { name, lanes, set, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation =>
         {
             // The file is checked before anything is started: a mistyped key costs no server.
             SweepSource source = SweepSource.Find(invocation.Value(sweep), invocation.Value(set) ?? []);
-            Catalog catalog = BuiltInCatalog.Create();
+            Catalog catalog = invocation.Catalog;
             SweepSpec spec = source.Parse(catalog);
             string called = invocation.Value(name) is { Length: > 0 } given ? given : spec.Name;
             SweepExpansion expansion = new(spec, catalog);

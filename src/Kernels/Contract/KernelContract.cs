@@ -83,15 +83,17 @@ public static partial class KernelContract
         }
     }
 
-    /// <summary>Settings to try a kernel with where a person names none: each axis' default, or its least value, or its first
-    /// word. Axes that do not apply are left out, as in a trial.</summary>
+    /// <summary>Settings to try a kernel or a family with where a person names none: each axis' default, or its least value, or
+    /// its first word. Axes that do not apply are left out, as in a trial.</summary>
+    /// <param name="axes">The kernel's or the family's.</param>
+    /// <param name="given">What a person named.</param>
     /// <exception cref="ArgumentException">An axis that must be named has none of these, such as a file's name.</exception>
-    public static Settings Usual(IGradientKernel kernel, IReadOnlyDictionary<string, object> given)
+    public static Settings Usual(IReadOnlyList<Axis> axes, IReadOnlyDictionary<string, object> given)
     {
-        ArgumentNullException.ThrowIfNull(kernel);
+        ArgumentNullException.ThrowIfNull(axes);
         ArgumentNullException.ThrowIfNull(given);
         Dictionary<string, object> values = new(given);
-        foreach (Axis axis in kernel.Axes.Where(a => !values.ContainsKey(a.Name)))
+        foreach (Axis axis in axes.Where(a => !values.ContainsKey(a.Name)))
         {
             object? usual = axis.Default ?? (!axis.Required ? null : axis.Kind switch
             {
@@ -99,7 +101,7 @@ public static partial class KernelContract
                 AxisKind.Real when double.IsFinite(axis.Minimum) => axis.Minimum,
                 AxisKind.Choice when axis.Choices is { Count: > 0 } words => words[0],
                 AxisKind.Flag => false,
-                _ => throw new ArgumentException($"{kernel.Name} must be given {axis.Name}: {axis.Summary}"),
+                _ => throw new ArgumentException($"{axis.Name} must be given: {axis.Summary}"),
             });
             if (usual is not null)
             {
@@ -107,7 +109,7 @@ public static partial class KernelContract
             }
         }
 
-        foreach (Axis axis in kernel.Axes)
+        foreach (Axis axis in axes)
         {
             if (axis.AppliesTo is (string other, IReadOnlyList<string> words)
                 && values.GetValueOrDefault(other) is string word && !words.Contains(word))
@@ -126,8 +128,14 @@ public static partial class KernelContract
         Require(KernelName().IsMatch(kernel.Name ?? ""),
             $"its name is '{kernel.Name}'; lower case, digits and hyphens are needed, such as my-kernel");
         Require(!string.IsNullOrWhiteSpace(kernel.Summary), "its Summary is empty; one sentence is needed");
+        Axes(kernel.Axes);
+        return $"{kernel.Name}, {kernel.Axes.Count} {(kernel.Axes.Count == 1 ? "axis" : "axes")}";
+    }
+
+    internal static void Axes(IReadOnlyList<Axis> axes)
+    {
         HashSet<string> seen = [];
-        foreach (Axis axis in kernel.Axes)
+        foreach (Axis axis in axes)
         {
             Require(AxisName().IsMatch(axis.Name ?? ""),
                 $"an axis is called '{axis.Name}'; lower case, digits and underscores are needed, such as half_width");
@@ -147,8 +155,6 @@ public static partial class KernelContract
 
             bool InRange(double value) => value >= axis.Minimum && value <= axis.Maximum;
         }
-
-        return $"{kernel.Name}, {kernel.Axes.Count} {(kernel.Axes.Count == 1 ? "axis" : "axes")}";
     }
 
     /// <summary>Holds the prediction to finite numbers that do not shrink as n grows.</summary>

@@ -3,7 +3,7 @@ namespace Experiments.Kernels.Instances;
 /// <summary>Philox4x32-10: random numbers that are a function of a key and a counter, so that any of them can be had in any
 /// order, on any machine, and two streams never meet.</summary>
 /// <remarks>Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.</remarks>
-internal static class Philox
+public static class Philox
 {
     private const uint Multiplier0 = 0xD2511F53;
     private const uint Multiplier1 = 0xCD9E8D57;
@@ -12,6 +12,7 @@ internal static class Philox
     private const uint Weyl0 = 0x9E3779B9;
     private const uint Weyl1 = 0xBB67AE85;
 
+    /// <summary>128 random bits of a 128-bit counter and a 64-bit key.</summary>
     public static (uint R0, uint R1, uint R2, uint R3) Block(uint c0, uint c1, uint c2, uint c3, uint k0, uint k1)
     {
         for (int round = 0; round < 10; round++)

@@ -2,7 +2,15 @@ namespace Experiments.Results.Sweeps;
 
 /// <summary>What can be swept here: the kernels and families a process knows, with their axes. Sweep files are checked
 /// against it. This room knows no kernel; whoever does fills it in.</summary>
-public sealed record Catalog(IReadOnlyList<FamilyDefinition> Families, IReadOnlyList<KernelDefinition> Kernels);
+public sealed record Catalog(IReadOnlyList<FamilyDefinition> Families, IReadOnlyList<KernelDefinition> Kernels)
+{
+    /// <summary>How many silos this is what they can run.</summary>
+    public int Silos { get; init; } = 1;
+
+    /// <summary>What to say of a kernel or family that none of them has.</summary>
+    internal string NobodyHas(string name) =>
+        $"0 of {Silos} silos can run {name}; where it is of a plug-in, name the plug-in's folder with --plugins.";
+}
 
 /// <param name="Axes">The family's own, beyond n, d, bound and repeats.</param>
 /// <param name="NeedsBound">Whether a sweep must name <c>bound</c>.</param>

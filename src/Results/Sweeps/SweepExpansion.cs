@@ -44,6 +44,12 @@ public sealed class SweepExpansion
         HashSet<string> choices = SweepReader.KnownWords(catalog);
         Expressions.WordTable words = new();
         CheckSizes(spec);
+        foreach (string family in spec.Instances.Select(b => b.Family).Where(f => catalog.Families.All(known => known.Name != f)))
+        {
+            throw new ArgumentException(
+                $"The sweep uses the family '{family}', which is not known here. {catalog.NobodyHas(family)}");
+        }
+
         _blocks = [.. spec.Instances.Select(b => new CompiledInstances(b, choices, words))];
         _kernels = [.. _blocks.Select(b => new CompiledKernels(spec, catalog, b, choices, words))];
         _starts = new long[_blocks.Length];

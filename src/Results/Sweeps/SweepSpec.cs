@@ -13,4 +13,8 @@ public sealed partial class SweepSpec
     public required Measure Measure { get; init; }
 
     public required Limits Limits { get; init; }
+
+    /// <summary>Every kernel and family that it names.</summary>
+    public IEnumerable<string> Names =>
+        Kernels.SelectMany(b => b.Kernels).Select(k => k.Name).Concat(Instances.Select(b => b.Family)).Distinct();
 }

@@ -51,7 +51,7 @@ public sealed class KernelContractTests
     public void Every_rule_holds_for_every_kernel(string name)
     {
         IGradientKernel kernel = BuiltIn.Kernel(name);
-        Settings settings = KernelContract.Usual(kernel, new Dictionary<string, object>());
+        Settings settings = KernelContract.Usual(kernel.Axes, new Dictionary<string, object>());
 
         foreach (ContractResult result in KernelContract.Check(
             kernel, settings, TimeSpan.FromMinutes(2), Stop))

@@ -157,7 +157,7 @@ internal sealed class CompiledKernels
             _spec = spec;
             _words = words;
             _definitions = [.. spec.Kernels.Select(k => catalog.Kernels.FirstOrDefault(d => d.Name == k.Name)
-                ?? throw new ArgumentException($"The sweep uses the kernel '{k.Name}', which is not known here; there are {string.Join(", ", catalog.Kernels.Select(d => d.Name))}."))];
+                ?? throw new ArgumentException($"The sweep uses the kernel '{k.Name}', which is not known here. {catalog.NobodyHas(k.Name)}"))];
             _scope = new Dictionary<string, Slot>(instances.Scope, StringComparer.Ordinal);
             SlotCount = instances.Template.Length;
             _kernelSlot = Add("kernel", ValueKind.Word, null);

@@ -133,7 +133,11 @@ internal sealed class ScalarReader(FaultList faults, IReadOnlySet<string> words)
         _ => null,
     };
 
-    public string? Word(SourceNode node, string what, IReadOnlyList<string> choices)
+    /// <param name="node">What was typed.</param>
+    /// <param name="what">What it is.</param>
+    /// <param name="choices">The words there are; none for any.</param>
+    /// <param name="unlike">Told of a word that is like none of them, which is no slip of the pen.</param>
+    public string? Word(SourceNode node, string what, IReadOnlyList<string> choices, Func<string, string>? unlike = null)
     {
         if (Scalar(node, what) is not SourceScalar scalar)
         {
@@ -147,7 +151,8 @@ internal sealed class ScalarReader(FaultList faults, IReadOnlySet<string> words)
 
         faults.Add(
             scalar.Place,
-            $"{what} is '{scalar.Value}' and needs {OneOf(choices)}.{NearestName.Hint(scalar.Value, choices)}");
+            $"{what} is '{scalar.Value}' and needs {OneOf(choices)}.{NearestName.Hint(scalar.Value, choices)}"
+            + (unlike is not null && NearestName.Of(scalar.Value, choices) is null ? " " + unlike(scalar.Value) : ""));
         return null;
     }
 

@@ -37,7 +37,7 @@ internal sealed partial class SweepReader
         HashSet<string> seen = [];
         foreach (SourceNode node in families)
         {
-            if (_scalars.Word(node, "family", names) is not string family)
+            if (_scalars.Word(node, "family", names, _catalog.NobodyHas) is not string family)
             {
                 continue;
             }
@@ -231,7 +231,7 @@ internal sealed partial class SweepReader
 
         foreach (SourceNode item in items)
         {
-            if (_scalars.Word(item, "kernel", names) is string name)
+            if (_scalars.Word(item, "kernel", names, _catalog.NobodyHas) is string name)
             {
                 if (kernels.Any(k => k.Name == name))
                 {
