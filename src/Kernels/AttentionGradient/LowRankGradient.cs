@@ -9,7 +9,7 @@ namespace Experiments.Kernels.AttentionGradient;
 
 /// <summary>An approximate gradient in time linear in n: exp is a polynomial of degree g, and sums over keys are moments.</summary>
 /// <remarks>
-/// Keys      M_β = Σ_j κ_j^β (h_j, 1) for all |β| ≤ G, with κ = (a2 − mean) / d.
+/// Keys      M_β = Σ_j κ_j^β (h_j, 1) for all |β| ≤ G, with κ = (a2 − mean) / d (or √d, as the problem says).
 /// Queries   (F D, D) = Σ_β a_|β| W_β q^β M_β;  c = F − E;  r = c·F;
 ///           dQ = ∇_q Σ_β b̂_|β| W_β q^β (c·M_β,h − r M_β,1) / D;  dX = A1ᵀ dQ.
 /// Form      paper (the default): b̂_m = a_(m−1) / m, G = g + 1: the exact formula with exp replaced by P.
@@ -66,6 +66,13 @@ public sealed class LowRankGradient : IGradientKernel
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         LowRankChoice choice = LowRankChoice.Of(settings, problem.D);
+        if (problem.Causal)
+        {
+            throw new ArgumentException(
+                "The problem is causal: every row sees other keys, and low-rank sums over all of them at once. Use exact or "
+                + "reference.");
+        }
+
         if (Vector512.IsHardwareAccelerated)
         {
             Compute<Lanes512<T>, T>(problem, choice, output, context);

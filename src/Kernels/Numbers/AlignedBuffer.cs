@@ -37,6 +37,14 @@ internal sealed unsafe class AlignedBuffer<T> : IDisposable
 
     public T* Start { get; }
 
+    /// <param name="length">How many numbers, each of them 0.</param>
+    public static AlignedBuffer<T> Zeroed(long length)
+    {
+        AlignedBuffer<T> buffer = new(length);
+        buffer.Clear();
+        return buffer;
+    }
+
     public void Clear() => NativeMemory.Clear(Start, (nuint)(Length * sizeof(T)));
 
     public void Dispose()

@@ -16,6 +16,9 @@ internal sealed class FeaturePlan
     private const int LeastVectors = 4;
     private const int CacheLimit = 64;
 
+    // Of as many keys as a tile has, so many features fill a part of the level-1 cache.
+    private const int FeaturesPerStep = 64;
+
     private static readonly ConcurrentDictionary<(int D, int Top, int Lanes), FeaturePlan> Cache = new();
 
     private FeaturePlan(int d, int top, int lanes)
@@ -31,15 +34,15 @@ internal sealed class FeaturePlan
 
         // Degree G - 1 begins at a whole vector, since the ranges that begin there are read for each variable again.
         Lead = (lanes - (Start(top - 1, 0) % lanes)) % lanes;
-        List<Growth> growth = [];
+        List<Growth> growths = [];
         List<Run> runs = [new(Lead, 0, below)];
-        List<Outer> outers = [];
+        List<Piece> pieces = [];
         Stored = Lead + below;
         for (int m = 2; m < top; m++)
         {
             for (int i = 0; i < d; i++)
             {
-                Grow(Start(m - 1, i), Start(m, i), Length(m, i), i);
+                Grow(growths, Start(m - 1, i), Start(m, i), Length(m, i), i);
             }
         }
 
@@ -50,33 +53,26 @@ internal sealed class FeaturePlan
             runs.Add(new(Lead + below, firstTail, Table.Count - firstTail));
             for (int i = Implied; i < d && top > 1; i++)
             {
-                Grow(Start(top - 1, i), below + Start(top, i) - firstTail, Length(top, i), i);
+                Grow(growths, Start(top - 1, i), below + Start(top, i) - firstTail, Length(top, i), i);
             }
 
             Stored += Table.Count - firstTail;
         }
 
-        outers.Add(new(0, 0, Vectors(Stored), 0));
+        Cut(pieces, 0, 0, Vectors(Stored), 0);
         Slots = Vectors(Stored) * lanes;
         for (int i = 0; i < Implied; i++)
         {
             int vectors = Vectors(Length(top, i));
             runs.Add(new(Slots, Table.Starts[(top * d) + i], Length(top, i)));
-            outers.Add(new(Lead + Start(top - 1, i), Slots, vectors, i + 1));
+            Cut(pieces, Lead + Start(top - 1, i), Slots, vectors, i + 1);
             Slots += vectors * lanes;
         }
 
-        void Grow(int from, int to, int length, int variable)
-        {
-            for (int t = 0; t < length; t += lanes)
-            {
-                growth.Add(new(Lead + from + t, Lead + to + t, variable));
-            }
-        }
-
-        Growths = [.. growth];
+        Growths = [.. growths];
         Runs = [.. runs];
-        Outers = [.. outers];
+        Pieces = [.. pieces.OrderBy(piece => piece.Feature + (piece.Vectors * lanes))];
+        Steps = [.. MakeSteps()];
     }
 
     /// <summary>Monomials of degree up to G.</summary>
@@ -98,9 +94,14 @@ internal sealed class FeaturePlan
     /// <summary>How many sums there are to a column, whole vectors for every range.</summary>
     public int Slots { get; }
 
+    /// <summary>How features are made, in their order.</summary>
     public Growth[] Growths { get; }
 
-    public Outer[] Outers { get; }
+    /// <summary>All products with factors, in the order in which their features are made.</summary>
+    public Piece[] Pieces { get; }
+
+    /// <summary>Some growths and then the products that can be made after them, while the features are in the level-1 cache.</summary>
+    public Step[] Steps { get; }
 
     public Run[] Runs { get; }
 
@@ -132,11 +133,62 @@ internal sealed class FeaturePlan
 
     private int Vectors(int count) => (count + Lanes - 1) / Lanes;
 
+    private void Grow(List<Growth> growths, int from, int to, int length, int variable)
+    {
+        for (int t = 0; t < length; t += Lanes)
+        {
+            growths.Add(new(Lead + from + t, Lead + to + t, variable));
+        }
+    }
+
+    /// <summary>Three vectors to a piece, or two where one would be left: one alone would wait for its own last sum.</summary>
+    private void Cut(List<Piece> pieces, int feature, int slot, int vectors, int panel)
+    {
+        int done = 0;
+        while (done < vectors)
+        {
+            int left = vectors - done, next = left is 2 or 4 ? 2 : Math.Min(left, 3);
+            pieces.Add(new(feature + (done * Lanes), slot + (done * Lanes), next, panel));
+            done += next;
+        }
+    }
+
+    private IEnumerable<Step> MakeSteps()
+    {
+        int growth = 0, piece = 0;
+        for (int upTo = FeaturesPerStep; piece < Pieces.Length; upTo += FeaturesPerStep)
+        {
+            int lastPiece = piece, lastGrowth = growth;
+            while (lastPiece < Pieces.Length && End(Pieces[lastPiece]) <= upTo)
+            {
+                lastPiece++;
+            }
+
+            if (lastPiece == piece)
+            {
+                continue;
+            }
+
+            while (lastGrowth < Growths.Length && Growths[lastGrowth].To < End(Pieces[lastPiece - 1]))
+            {
+                lastGrowth++;
+            }
+
+            yield return new(growth, lastGrowth - growth, piece, lastPiece - piece);
+            (growth, piece) = (lastGrowth, lastPiece);
+        }
+
+        int End(Piece p) => p.Feature + (p.Vectors * Lanes);
+    }
+
     /// <summary>A vector of features is x_Variable times another.</summary>
     public readonly record struct Growth(int From, int To, int Variable);
 
-    /// <summary>Sums of features from <paramref name="Feature"/> on with factors of a panel: 0 is (h, 1), i + 1 is x_i (h, 1).</summary>
-    public readonly record struct Outer(int Feature, int Slot, int Vectors, int Panel);
+    /// <summary>Sums of one to three vectors of features with factors of a panel: 0 is (h, 1), i + 1 is x_i (h, 1).</summary>
+    public readonly record struct Piece(int Feature, int Slot, int Vectors, int Panel);
+
+    /// <summary>Runs of <see cref="Growths"/> and of <see cref="Pieces"/>.</summary>
+    public readonly record struct Step(int Growth, int Growths, int Piece, int Pieces);
 
     /// <summary>Neighbouring slots hold neighbouring monomials.</summary>
     public readonly record struct Run(int Slot, int Monomial, int Length);

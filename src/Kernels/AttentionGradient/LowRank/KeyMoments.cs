@@ -20,7 +20,7 @@ internal sealed unsafe class KeyMoments<L, T> : Chunks, IDisposable
     private readonly FeaturePlan _plan;
     private readonly double* _meanKey;
     private readonly CancellationToken _cancellation;
-    private readonly NativeBuffer<double> _sums, _right;
+    private readonly AlignedBuffer<double> _sums, _right;
     private readonly int _n, _d, _columns, _groups, _keysPerChunk, _tile, _stride, _factorStride;
     private readonly FeaturePlan.Growth[] _products;
 
@@ -47,7 +47,7 @@ internal sealed unsafe class KeyMoments<L, T> : Chunks, IDisposable
         _keysPerChunk = (((_n + chunks - 1) / chunks) + _tile - 1) / _tile * _tile;
         KeyChunks = (_n + _keysPerChunk - 1) / _keysPerChunk;
         _groups = KeyShape.Groups(KeyChunks, _d);
-        _sums = new((long)KeyChunks * SumLength);
+        _sums = AlignedBuffer<double>.Zeroed((long)KeyChunks * SumLength);
         _right = RowProducts.Widen(problem.Y, _d);
     }
 
@@ -58,7 +58,7 @@ internal sealed unsafe class KeyMoments<L, T> : Chunks, IDisposable
     public int ChunkCount => KeyChunks * _groups;
 
     /// <summary>The sums of a chunk of keys.</summary>
-    public double* Sums(int chunk) => _sums.At + (chunk * SumLength);
+    public double* Sums(int chunk) => _sums.Start + (chunk * SumLength);
 
     private long SumLength => (long)_columns * _plan.Slots;
 
@@ -71,14 +71,14 @@ internal sealed unsafe class KeyMoments<L, T> : Chunks, IDisposable
     protected override void Take()
     {
         int width = RowProducts.Padded(_d), panels = _plan.Implied + 1;
-        using NativeBuffer<T> features = new(((long)_tile * _stride) + L.Count);
-        using NativeBuffer<T> factors = new((long)panels * _tile * _factorStride);
-        using NativeBuffer<T> near = new(sizeof(T) < sizeof(double) ? SumLength : 0);
-        using NativeBuffer<double> wide = new(2L * _tile * width);
+        using AlignedBuffer<T> features = AlignedBuffer<T>.Zeroed(((long)_tile * _stride) + L.Count);
+        using AlignedBuffer<T> factors = AlignedBuffer<T>.Zeroed((long)panels * _tile * _factorStride);
+        using AlignedBuffer<T> near = AlignedBuffer<T>.Zeroed(sizeof(T) < sizeof(double) ? SumLength : 0);
+        using AlignedBuffer<double> wide = AlignedBuffer<double>.Zeroed(2L * _tile * width);
         for (long r = 0; r < _tile; r++)
         {
-            features.At[(r * _stride) + _plan.Lead] = T.One;
-            factors.At[(r * _factorStride) + _d] = T.One;
+            features.Start[(r * _stride) + _plan.Lead] = T.One;
+            factors.Start[(r * _factorStride) + _d] = T.One;
         }
 
         fixed (T* a2 = _problem.A2, a3 = _problem.A3)
@@ -88,19 +88,18 @@ internal sealed unsafe class KeyMoments<L, T> : Chunks, IDisposable
                 int keys = chunk / _groups, group = chunk % _groups;
                 Columns columns = Columns.Group(_d, group, _groups);
                 double* sums = Sums(keys);
-                T* into = sizeof(T) < sizeof(double) ? near.At : (T*)sums;
+                T* into = sizeof(T) < sizeof(double) ? near.Start : (T*)sums;
                 int end = Math.Min(_n, (keys + 1) * _keysPerChunk), pending = 0;
                 for (int j = keys * _keysPerChunk; j < end; j += _tile)
                 {
                     int rows = Math.Min(_tile, end - j);
-                    RowProducts.Widen(a2 + ((long)j * _d), rows, _d, wide.At);
-                    RowProducts.Centre(wide.At, rows, _d, _meanKey);
-                    RowProducts.Round(wide.At, rows, _d, features.At + _plan.Lead + 1, _stride);
-                    RowProducts.Widen(a3 + ((long)j * _d), rows, _d, wide.At);
-                    RowProducts.Multiply<T>(wide.At, rows, _d, _right.At, wide.At + ((long)_tile * width));
-                    RowProducts.Round(wide.At + ((long)_tile * width), rows, _d, factors.At, _factorStride);
-                    Grow(features.At, factors.At, rows);
-                    AddProducts(features.At, factors.At, rows, columns, into);
+                    RowProducts.Widen(a2 + ((long)j * _d), rows, _d, wide.Start);
+                    RowProducts.Centre(wide.Start, rows, _d, _meanKey, _problem.Divisor);
+                    RowProducts.Round(wide.Start, rows, _d, features.Start + _plan.Lead + 1, _stride);
+                    RowProducts.Widen(a3 + ((long)j * _d), rows, _d, wide.Start);
+                    RowProducts.Multiply<T>(wide.Start, rows, _d, _right.Start, wide.Start + ((long)_tile * width));
+                    RowProducts.Round(wide.Start + ((long)_tile * width), rows, _d, factors.Start, _factorStride);
+                    AddProducts(features.Start, factors.Start, rows, columns, into);
                     pending += rows;
                     if (sizeof(T) < sizeof(double) && (pending >= FlushRows || j + _tile >= end))
                     {
@@ -112,85 +111,58 @@ internal sealed unsafe class KeyMoments<L, T> : Chunks, IDisposable
         }
     }
 
-    /// <summary>The features of degree 2 and more, and the factors x_i (h, 1).</summary>
-    private void Grow(T* features, T* factors, int rows)
-    {
-        // Rows beyond the last are made too, of what stands there: a tile is a multiple of them.
-        for (int r = 0; r < rows; r += Tiles<L, T>.FewKeys)
-        {
-            T* table = features + ((long)r * _stride), x = table + _plan.Lead + 1;
-            Tiles<L, T>.Grow(_plan.Growths, table, _stride, x, _stride);
-            Tiles<L, T>.Grow(_products, factors + ((long)r * _factorStride), _factorStride, x, _stride);
-        }
-    }
-
+    /// <summary>The other features of a tile, and all its products.</summary>
     private void AddProducts(T* features, T* factors, int rows, Columns columns, T* into)
     {
-        foreach (FeaturePlan.Outer outer in _plan.Outers)
+        // Rows beyond the last are made too, of what stands there: a tile is a multiple of eight.
+        T* x = features + _plan.Lead + 1;
+        int eights = (rows + 7) / 8;
+        Tiles<L, T>.Grow(_products, factors, _factorStride, x, _stride, eights);
+        foreach (FeaturePlan.Step step in _plan.Steps)
         {
             _cancellation.ThrowIfCancellationRequested();
-            T* phi = features + outer.Feature;
-            T* y = factors + ((long)outer.Panel * _tile * _factorStride) + columns.First;
-            T* at = into + ((long)columns.First * _plan.Slots) + outer.Slot;
-            if (columns.Fours > 0)
+            Tiles<L, T>.Grow(_plan.Growths.AsSpan(step.Growth, step.Growths), features, _stride, x, _stride, eights);
+            foreach (ref readonly FeaturePlan.Piece piece in _plan.Pieces.AsSpan(step.Piece, step.Pieces))
             {
-                Thirds<Four>(phi, outer.Vectors, y, columns.Fours, rows, at);
-                y += columns.Fours * 4;
-                at += columns.Fours * 4L * _plan.Slots;
-            }
+                T* phi = features + piece.Feature;
+                T* y = factors + ((long)piece.Panel * _tile * _factorStride) + columns.First;
+                T* at = into + ((long)columns.First * _plan.Slots) + piece.Slot;
+                if (columns.Fours > 0)
+                {
+                    Outer<Four>(phi, piece.Vectors, y, columns.Fours, rows, at);
+                    y += columns.Fours * 4;
+                    at += columns.Fours * 4L * _plan.Slots;
+                }
 
-            if (columns.Threes > 0)
-            {
-                Quarters<Three>(phi, outer.Vectors, y, columns.Threes, rows, at);
-                y += columns.Threes * 3;
-                at += columns.Threes * 3L * _plan.Slots;
-            }
+                if (columns.Threes > 0)
+                {
+                    Outer<Three>(phi, piece.Vectors, y, columns.Threes, rows, at);
+                    y += columns.Threes * 3;
+                    at += columns.Threes * 3L * _plan.Slots;
+                }
 
-            if (columns.Twos > 0)
-            {
-                Quarters<Two>(phi, outer.Vectors, y, columns.Twos, rows, at);
+                if (columns.Twos > 0)
+                {
+                    Outer<Two>(phi, piece.Vectors, y, columns.Twos, rows, at);
+                }
             }
         }
     }
 
-    /// <summary>So many vectors as tiles of three, and of two where one would be left: one alone would wait for itself.</summary>
-    private void Thirds<C>(T* phi, int vectors, T* y, int tiles, int rows, T* into)
+    private void Outer<C>(T* phi, int vectors, T* y, int tiles, int rows, T* into)
         where C : struct, ICount
     {
-        int twos = (3 - (vectors % 3)) % 3, threes = (vectors - (2 * twos)) / 3;
-        if (vectors == 1)
+        switch (vectors)
         {
-            Tiles<L, T>.Outer<C, One>(phi, _stride, 1, y, _factorStride, tiles, rows, into, _plan.Slots);
-            return;
-        }
-
-        Tiles<L, T>.Outer<C, Three>(phi, _stride, threes, y, _factorStride, tiles, rows, into, _plan.Slots);
-        int done = threes * 3 * L.Count;
-        Tiles<L, T>.Outer<C, Two>(phi + done, _stride, twos, y, _factorStride, tiles, rows, into + done, _plan.Slots);
-    }
-
-    /// <summary>So many vectors as tiles of four, three and two.</summary>
-    private void Quarters<C>(T* phi, int vectors, T* y, int tiles, int rows, T* into)
-        where C : struct, ICount
-    {
-        int rest = vectors % 4, fours = (vectors / 4) - (rest == 1 && vectors > 1 ? 1 : 0);
-        Tiles<L, T>.Outer<C, Four>(phi, _stride, fours, y, _factorStride, tiles, rows, into, _plan.Slots);
-        int done = fours * 4 * L.Count;
-        vectors -= fours * 4;
-        if (vectors is 3 or 5)
-        {
-            Tiles<L, T>.Outer<C, Three>(phi + done, _stride, 1, y, _factorStride, tiles, rows, into + done, _plan.Slots);
-            done += 3 * L.Count;
-            vectors -= 3;
-        }
-
-        if (vectors == 2)
-        {
-            Tiles<L, T>.Outer<C, Two>(phi + done, _stride, 1, y, _factorStride, tiles, rows, into + done, _plan.Slots);
-        }
-        else if (vectors == 1)
-        {
-            Tiles<L, T>.Outer<C, One>(phi + done, _stride, 1, y, _factorStride, tiles, rows, into + done, _plan.Slots);
+            case 1:
+                Tiles<L, T>.Outer<C, One>(phi, _stride, y, _factorStride, tiles, rows, into, _plan.Slots);
+                break;
+            case 2:
+                Tiles<L, T>.Outer<C, Two>(phi, _stride, y, _factorStride, tiles, rows, into, _plan.Slots);
+                break;
+            default:
+                Tiles<L, T>.Outer<C, Three>(phi, _stride, y, _factorStride, tiles, rows, into, _plan.Slots);
+                break;
         }
     }
 

@@ -14,8 +14,8 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
     private readonly AttentionProblem<T> _problem;
     private readonly bool _centred;
     private readonly int _n, _d, _width, _chunks;
-    private readonly NativeBuffer<double> _right, _queryExtents, _keyExtents, _keySums;
-    private readonly NativeBuffer<T> _queries;
+    private readonly AlignedBuffer<double> _right, _queryExtents, _keyExtents, _keySums;
+    private readonly AlignedBuffer<T> _queries;
     private readonly CancellationToken _cancellation;
     private bool _haveMean;
 
@@ -28,20 +28,20 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
         _width = RowProducts.Padded(_d);
         _chunks = (_n + RowsPerChunk - 1) / RowsPerChunk;
         _right = RowProducts.Widen(problem.X, _d);
-        _queryExtents = new((long)_chunks * Extent.Length(_d));
-        _keyExtents = new((long)_chunks * Extent.Length(_d));
-        _keySums = new((long)_chunks * _width);
+        _queryExtents = AlignedBuffer<double>.Zeroed((long)_chunks * Extent.Length(_d));
+        _keyExtents = AlignedBuffer<double>.Zeroed((long)_chunks * Extent.Length(_d));
+        _keySums = AlignedBuffer<double>.Zeroed((long)_chunks * _width);
         _queries = new((long)_n * _d);
     }
 
     /// <summary>Q, (n, d).</summary>
-    public T* Queries => _queries.At;
+    public T* Queries => _queries.Start;
 
     /// <summary>The mean of the keys, padded, or zeros where they are not to be centred.</summary>
-    public double* MeanKey => _keySums.At;
+    public double* MeanKey => _keySums.Start;
 
     /// <summary>A bound on every |logit|, of centred keys where they are to be; NaN or infinite if an input is.</summary>
-    public double Bound => Extent.Bound(_queryExtents.At, _keyExtents.At, _d);
+    public double Bound => Extent.Bound(_queryExtents.Start, _keyExtents.Start, _d);
 
     public void Run(int threads)
     {
@@ -56,8 +56,8 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
         Run(_chunks, threads, _cancellation);
         for (int chunk = 1; chunk < _chunks; chunk++)
         {
-            Extent.Join(_queryExtents.At, _queryExtents.At + ((long)chunk * Extent.Length(_d)), _d);
-            Extent.Join(_keyExtents.At, _keyExtents.At + ((long)chunk * Extent.Length(_d)), _d);
+            Extent.Join(_queryExtents.Start, _queryExtents.Start + ((long)chunk * Extent.Length(_d)), _d);
+            Extent.Join(_keyExtents.Start, _keyExtents.Start + ((long)chunk * Extent.Length(_d)), _d);
         }
     }
 
@@ -72,8 +72,8 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
 
     protected override void Take()
     {
-        using NativeBuffer<double> wide = new(2L * Step * _width);
-        double* product = wide.At + ((long)Step * _width);
+        using AlignedBuffer<double> wide = AlignedBuffer<double>.Zeroed(2L * Step * _width);
+        double* product = wide.Start + ((long)Step * _width);
         fixed (T* a1 = _problem.A1, a2 = _problem.A2)
         {
             for (int chunk = Next(); chunk >= 0; chunk = Next())
@@ -86,20 +86,20 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
                     long at = (long)i * _d, extent = (long)chunk * Extent.Length(_d);
                     if (_haveMean)
                     {
-                        RowProducts.Widen(a2 + at, rows, _d, wide.At);
-                        RowProducts.Centre(wide.At, rows, _d, MeanKey);
-                        Extent.Widen(_keyExtents.At + extent, wide.At, rows, _d);
+                        RowProducts.Widen(a2 + at, rows, _d, wide.Start);
+                        RowProducts.Centre(wide.Start, rows, _d, MeanKey, _problem.Divisor);
+                        Extent.Widen(_keyExtents.Start + extent, wide.Start, rows, _d);
                         continue;
                     }
 
-                    RowProducts.Widen(a1 + at, rows, _d, wide.At);
-                    RowProducts.Multiply<T>(wide.At, rows, _d, _right.At, product);
-                    Extent.Widen(_queryExtents.At + extent, product, rows, _d);
+                    RowProducts.Widen(a1 + at, rows, _d, wide.Start);
+                    RowProducts.Multiply<T>(wide.Start, rows, _d, _right.Start, product);
+                    Extent.Widen(_queryExtents.Start + extent, product, rows, _d);
                     RowProducts.Round(product, rows, _d, Queries + at, _d);
                     if (_centred)
                     {
-                        RowProducts.Widen(a2 + at, rows, _d, wide.At);
-                        RowProducts.Sum(wide.At, rows, _d, _keySums.At + ((long)chunk * _width));
+                        RowProducts.Widen(a2 + at, rows, _d, wide.Start);
+                        RowProducts.Sum(wide.Start, rows, _d, _keySums.Start + ((long)chunk * _width));
                     }
                 }
             }

@@ -27,7 +27,7 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int _n, _d, _columns, _degree, _valueFeatures, _share, _rowsPerChunk;
-    private readonly NativeBuffer<double> _shares;
+    private readonly AlignedBuffer<double> _shares;
 
     public QueryRows(
         AttentionProblem<T> problem, LowRankChoice choice, FeaturePlan plan, WeighedMoments<T> moments, T* queries,
@@ -45,7 +45,7 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
         _share = (_d * _d) + Extras;
         _rowsPerChunk = QueryShape.RowsPerChunk(_n, Tiles<L, T>.Block);
         ChunkCount = (_n + _rowsPerChunk - 1) / _rowsPerChunk;
-        _shares = new((long)ChunkCount * _share);
+        _shares = AlignedBuffer<double>.Zeroed((long)ChunkCount * _share);
     }
 
     public int ChunkCount { get; }
@@ -58,7 +58,7 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
         double least = double.PositiveInfinity, row = 0, failures = 0;
         for (int chunk = 0; chunk < ChunkCount; chunk++)
         {
-            double* extras = _shares.At + ((long)chunk * _share) + (_d * _d);
+            double* extras = _shares.Start + ((long)chunk * _share) + (_d * _d);
             if (double.IsNaN(extras[1]) ? !double.IsNaN(least) : extras[1] < least)
             {
                 (least, row) = (extras[1], extras[2]);
@@ -67,13 +67,13 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
             failures += extras[3];
         }
 
-        ReduceTree(new(_shares.At, ChunkCount * _share), ChunkCount, _share);
+        ReduceTree(new(_shares.Start, ChunkCount * _share), ChunkCount, _share);
         for (int i = 0; i < _d * _d; i++)
         {
-            _output.DX[i] = T.CreateTruncating(_shares.At[i]);
+            _output.DX[i] = T.CreateTruncating(_shares.Start[i]);
         }
 
-        _output.Loss = _shares.At[_d * _d] / 2;
+        _output.Loss = _shares.Start[_d * _d] / 2;
         _output.MinRowSumOverN = least / _n;
         _output.NonPositiveRowSums = (long)failures;
         if (failures > 0)
@@ -91,17 +91,18 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
     {
         int block = Tiles<L, T>.Block;
         long parents = _plan.Table.FirstOfDegree[_plan.Table.Degree], matrix = (long)_d * block;
-        using NativeBuffer<T> phi = new(_valueFeatures * (long)block), adjoint = new(parents * block);
-        using NativeBuffer<T> sums = new((long)_columns * block), near = new((long)_d * _d * L.Count), rest = new((4 * matrix) + block);
-        T* x = rest.At, gradient = x + matrix, targets = gradient + matrix, a1 = targets + matrix, reciprocals = a1 + matrix;
-        SweepTables<T> tables = new(_moments.Slope, sums.At, x, phi.At, adjoint.At, gradient, _columns);
-        new Span<T>(phi.At, block).Fill(T.One);
+        using AlignedBuffer<T> phi = new(_valueFeatures * (long)block), adjoint = new(parents * block);
+        using AlignedBuffer<T> sums = new((long)_columns * block), near = AlignedBuffer<T>.Zeroed((long)_d * _d * L.Count);
+        using AlignedBuffer<T> rest = new((4 * matrix) + block);
+        T* x = rest.Start, gradient = x + matrix, targets = gradient + matrix, a1 = targets + matrix, reciprocals = a1 + matrix;
+        SweepTables<T> tables = new(_moments.Slope, sums.Start, x, phi.Start, adjoint.Start, gradient, _columns);
+        new Span<T>(phi.Start, block).Fill(T.One);
         int* children = stackalloc int[_d];
-        fixed (T* a1Rows = _problem.A1, targetRows = _problem.E, forward = _output.Forward)
+        fixed (T* a1Rows = _problem.A1, targetRows = _problem.E, forward = _output.Forward, dQ = _output.DQ)
         {
             for (int chunk = Next(); chunk >= 0; chunk = Next())
             {
-                double* share = _shares.At + ((long)chunk * _share), extras = share + (_d * _d);
+                double* share = _shares.Start + ((long)chunk * _share), extras = share + (_d * _d);
                 extras[1] = double.PositiveInfinity;
                 int end = Math.Min(_n, (chunk + 1) * _rowsPerChunk), pending = 0;
                 for (int i = chunk * _rowsPerChunk; i < end; i += block)
@@ -111,16 +112,21 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
                     Transpose(_queries + at, rows, x);
                     Transpose(targetRows + at, rows, targets);
                     Transpose(a1Rows + at, rows, a1);
-                    Values(x, phi.At, sums.At);
-                    Reciprocals(i, rows, sums.At + ((long)_d * block), reciprocals, extras);
-                    extras[0] += Residuals(sums.At, reciprocals, targets);
+                    Values(x, phi.Start, sums.Start);
+                    Reciprocals(i, rows, sums.Start + ((long)_d * block), reciprocals, extras);
+                    extras[0] += Residuals(sums.Start, reciprocals, targets);
                     TransposeBack(targets, rows, forward + at);
                     new Span<T>(gradient, _d * block).Clear();
                     Sweep(in tables, children);
-                    AddShare(a1, gradient, reciprocals, near.At);
+                    AddShare(a1, gradient, reciprocals, near.Start);
+                    if (dQ != null)
+                    {
+                        TransposeBack(gradient, rows, dQ + at);
+                    }
+
                     if (++pending == FlushBlocks || i + block >= end)
                     {
-                        Flush(near.At, share);
+                        Flush(near.Start, share);
                         pending = 0;
                     }
                 }
@@ -138,14 +144,32 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
             new Span<T>(to, _d * block).Clear();
         }
 
-        for (int r = 0; r < rows; r++)
+        nint d = _d;
+        int r = 0;
+        for (; r <= rows - 4; r += 4)
         {
-            for (int k = 0; k < _d; k++)
+            T* at = to + r, row = from;
+            for (nint k = 0; k < d; k++)
+            {
+                at[0] = row[0];
+                at[1] = row[d];
+                at[2] = row[2 * d];
+                at[3] = row[3 * d];
+                at += block;
+                row++;
+            }
+
+            from += 4 * d;
+        }
+
+        for (; r < rows; r++)
+        {
+            for (nint k = 0; k < d; k++)
             {
                 to[(k * block) + r] = from[k];
             }
 
-            from += _d;
+            from += d;
         }
     }
 
@@ -154,14 +178,32 @@ internal sealed unsafe class QueryRows<L, T> : Chunks, IDisposable
     private void TransposeBack(T* from, int rows, T* to)
     {
         int block = Tiles<L, T>.Block;
-        for (int r = 0; r < rows; r++)
+        nint d = _d;
+        int r = 0;
+        for (; r <= rows - 4; r += 4)
         {
-            for (int k = 0; k < _d; k++)
+            T* at = from + r, row = to;
+            for (nint k = 0; k < d; k++)
+            {
+                row[0] = at[0];
+                row[d] = at[1];
+                row[2 * d] = at[2];
+                row[3 * d] = at[3];
+                at += block;
+                row++;
+            }
+
+            to += 4 * d;
+        }
+
+        for (; r < rows; r++)
+        {
+            for (nint k = 0; k < d; k++)
             {
                 to[k] = from[(k * block) + r];
             }
 
-            to += _d;
+            to += d;
         }
     }
 

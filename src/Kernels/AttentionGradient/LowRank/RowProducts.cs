@@ -1,5 +1,6 @@
 using System.Numerics;
 using System.Runtime.CompilerServices;
+using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.AttentionGradient.LowRank;
 
@@ -10,13 +11,13 @@ internal static unsafe class RowProducts
     public static int Padded(int d) => (d + Vector<double>.Count - 1) / Vector<double>.Count * Vector<double>.Count;
 
     /// <summary>A (d, d) matrix in double.</summary>
-    public static NativeBuffer<double> Widen<T>(T[] matrix, int d)
+    public static AlignedBuffer<double> Widen<T>(T[] matrix, int d)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        NativeBuffer<double> wide = new((long)d * Padded(d));
+        AlignedBuffer<double> wide = AlignedBuffer<double>.Zeroed((long)d * Padded(d));
         fixed (T* rows = matrix)
         {
-            Widen(rows, d, d, wide.At);
+            Widen(rows, d, d, wide.Start);
         }
 
         return wide;
@@ -96,17 +97,17 @@ internal static unsafe class RowProducts
         }
     }
 
-    /// <summary>Keys in place: (key − mean) / d.</summary>
+    /// <summary>Keys in place: (key − mean) / divisor.</summary>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
-    public static void Centre(double* keys, int rows, int d, double* mean)
+    public static void Centre(double* keys, int rows, int d, double* mean, double divisor)
     {
         int width = Padded(d);
-        Vector<double> divisor = Vector.Create((double)d);
+        Vector<double> divisors = Vector.Create(divisor);
         for (int r = 0; r < rows; r++)
         {
             for (int c = 0; c < width; c += Vector<double>.Count)
             {
-                Vector.Store((Vector.Load(keys + c) - Vector.Load(mean + c)) / divisor, keys + c);
+                Vector.Store((Vector.Load(keys + c) - Vector.Load(mean + c)) / divisors, keys + c);
             }
 
             keys += width;

@@ -46,215 +46,79 @@ internal static unsafe class Tiles<L, T>
     /// <summary>Queries in a block, the length of a row of its tables.</summary>
     public static int Block => Vectors * L.Count;
 
-    /// <summary>into[l][β] += Σ_r φ[r][β] y[r][l] for a run of tiles of C columns and V vectors of features.</summary>
-    /// <param name="phi">Features, a row a key, <paramref name="phiStride"/> apart; at the run's first feature.</param>
-    /// <param name="pieces">Tiles side by side along the features.</param>
-    /// <param name="y">Factors, a row a key, <paramref name="yStride"/> apart; at the run's first column.</param>
+    /// <summary>into[l][β] += Σ_r φ[r][β] y[r][l] for V vectors of features and tiles of C columns.</summary>
+    /// <param name="phi">Features, a row a key, <paramref name="phiStride"/> apart.</param>
+    /// <param name="y">Factors, a row a key, <paramref name="yStride"/> apart.</param>
     /// <param name="tiles">Tiles side by side along the columns.</param>
     /// <param name="into">Sums, a row a column, <paramref name="intoStride"/> apart.</param>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     public static void Outer<C, V>(
-        T* phi, nint phiStride, int pieces, T* y, nint yStride, int tiles, int rows, T* into, nint intoStride)
+        T* phi, nint phiStride, T* y, nint yStride, int tiles, int rows, T* into, nint intoStride)
         where C : struct, ICount
         where V : struct, ICount
     {
-        for (int piece = 0; piece < pieces; piece++)
+        for (int tile = 0; tile < tiles; tile++)
         {
-            for (int tile = 0; tile < tiles; tile++)
+            L a00 = L.Zero, a01 = L.Zero, a02 = L.Zero, a10 = L.Zero, a11 = L.Zero, a12 = L.Zero;
+            L a20 = L.Zero, a21 = L.Zero, a22 = L.Zero, a30 = L.Zero, a31 = L.Zero, a32 = L.Zero;
+            T* f = phi;
+            T* b = y;
+            for (int r = 0; r < rows; r++)
             {
-                L a00 = L.Zero, a01 = L.Zero, a02 = L.Zero, a03 = L.Zero;
-                L a10 = L.Zero, a11 = L.Zero, a12 = L.Zero, a13 = L.Zero;
-                L a20 = L.Zero, a21 = L.Zero, a22 = L.Zero, a23 = L.Zero;
-                L a30 = L.Zero, a31 = L.Zero, a32 = L.Zero, a33 = L.Zero;
-                T* f = phi;
-                T* b = y + (tile * C.Value);
-                for (int r = 0; r < rows; r++)
-                {
-                    if (C.Value < V.Value)
-                    {
-                        // The fewer stay in registers, the more stream by.
-                        L b0 = L.Broadcast(b[0]);
-                        L b1 = C.Value > 1 ? L.Broadcast(b[1]) : L.Zero;
-                        L b2 = C.Value > 2 ? L.Broadcast(b[2]) : L.Zero;
-                        L v = L.Load(f);
-                        a00 = L.MulAdd(b0, v, a00);
-                        if (C.Value > 1)
-                        {
-                            a10 = L.MulAdd(b1, v, a10);
-                        }
-
-                        if (C.Value > 2)
-                        {
-                            a20 = L.MulAdd(b2, v, a20);
-                        }
-
-                        v = L.Load(f + L.Count);
-                        a01 = L.MulAdd(b0, v, a01);
-                        if (C.Value > 1)
-                        {
-                            a11 = L.MulAdd(b1, v, a11);
-                        }
-
-                        if (C.Value > 2)
-                        {
-                            a21 = L.MulAdd(b2, v, a21);
-                        }
-
-                        if (V.Value > 2)
-                        {
-                            v = L.Load(f + (2 * L.Count));
-                            a02 = L.MulAdd(b0, v, a02);
-                            if (C.Value > 1)
-                            {
-                                a12 = L.MulAdd(b1, v, a12);
-                            }
-
-                            if (C.Value > 2)
-                            {
-                                a22 = L.MulAdd(b2, v, a22);
-                            }
-                        }
-
-                        if (V.Value > 3)
-                        {
-                            v = L.Load(f + (3 * L.Count));
-                            a03 = L.MulAdd(b0, v, a03);
-                            if (C.Value > 1)
-                            {
-                                a13 = L.MulAdd(b1, v, a13);
-                            }
-
-                            if (C.Value > 2)
-                            {
-                                a23 = L.MulAdd(b2, v, a23);
-                            }
-                        }
-                    }
-                    else
-                    {
-                        L v0 = L.Load(f);
-                        L v1 = V.Value > 1 ? L.Load(f + L.Count) : L.Zero;
-                        L v2 = V.Value > 2 ? L.Load(f + (2 * L.Count)) : L.Zero;
-                        L s = L.Broadcast(b[0]);
-                        a00 = L.MulAdd(s, v0, a00);
-                        if (V.Value > 1)
-                        {
-                            a01 = L.MulAdd(s, v1, a01);
-                        }
-
-                        if (V.Value > 2)
-                        {
-                            a02 = L.MulAdd(s, v2, a02);
-                        }
-
-                        if (C.Value > 1)
-                        {
-                            s = L.Broadcast(b[1]);
-                            a10 = L.MulAdd(s, v0, a10);
-                            if (V.Value > 1)
-                            {
-                                a11 = L.MulAdd(s, v1, a11);
-                            }
-
-                            if (V.Value > 2)
-                            {
-                                a12 = L.MulAdd(s, v2, a12);
-                            }
-                        }
-
-                        if (C.Value > 2)
-                        {
-                            s = L.Broadcast(b[2]);
-                            a20 = L.MulAdd(s, v0, a20);
-                            if (V.Value > 1)
-                            {
-                                a21 = L.MulAdd(s, v1, a21);
-                            }
-
-                            if (V.Value > 2)
-                            {
-                                a22 = L.MulAdd(s, v2, a22);
-                            }
-                        }
-
-                        if (C.Value > 3)
-                        {
-                            s = L.Broadcast(b[3]);
-                            a30 = L.MulAdd(s, v0, a30);
-                            if (V.Value > 1)
-                            {
-                                a31 = L.MulAdd(s, v1, a31);
-                            }
-
-                            if (V.Value > 2)
-                            {
-                                a32 = L.MulAdd(s, v2, a32);
-                            }
-                        }
-                    }
-
-                    f += phiStride;
-                    b += yStride;
-                }
-
-                // The rows' sum is made from 0 and then added: two short sums round less than a long one.
-                T* at = into + (tile * C.Value * intoStride);
-                AddRow<V>(at, a00, a01, a02, a03);
-                if (C.Value > 1)
-                {
-                    AddRow<V>(at + intoStride, a10, a11, a12, a13);
-                }
-
+                L v0 = L.Load(f);
+                L v1 = V.Value > 1 ? L.Load(f + L.Count) : L.Zero;
+                L v2 = V.Value > 2 ? L.Load(f + (2 * L.Count)) : L.Zero;
+                MulAddRow<V>(L.Broadcast(b[0]), v0, v1, v2, ref a00, ref a01, ref a02);
+                MulAddRow<V>(L.Broadcast(b[1]), v0, v1, v2, ref a10, ref a11, ref a12);
                 if (C.Value > 2)
                 {
-                    AddRow<V>(at + (2 * intoStride), a20, a21, a22, a23);
+                    MulAddRow<V>(L.Broadcast(b[2]), v0, v1, v2, ref a20, ref a21, ref a22);
                 }
 
                 if (C.Value > 3)
                 {
-                    AddRow<V>(at + (3 * intoStride), a30, a31, a32, a33);
+                    MulAddRow<V>(L.Broadcast(b[3]), v0, v1, v2, ref a30, ref a31, ref a32);
                 }
+
+                f += phiStride;
+                b += yStride;
             }
 
-            phi += V.Value * L.Count;
-            into += V.Value * L.Count;
+            // The rows' sum is made from 0 and then added: two short sums round less than a long one.
+            AddRow<V>(into, a00, a01, a02);
+            AddRow<V>(into + intoStride, a10, a11, a12);
+            if (C.Value > 2)
+            {
+                AddRow<V>(into + (2 * intoStride), a20, a21, a22);
+            }
+
+            if (C.Value > 3)
+            {
+                AddRow<V>(into + (3 * intoStride), a30, a31, a32);
+            }
+
+            y += C.Value;
+            into += C.Value * intoStride;
         }
     }
 
-    /// <summary>Keys whose features are made together: few enough for the level-1 cache, and enough that no product waits for
-    /// the one it is made from.</summary>
-    public const int FewKeys = 8;
-
-    /// <summary>table[r][To + lane] = x[r][Variable] table[r][From + lane] for every growth in turn and <see cref="FewKeys"/>
-    /// keys.</summary>
+    /// <summary>table[r][To + lane] = x[r][Variable] table[r][From + lane] for every growth in turn and eight keys at a time.</summary>
     /// <remarks>Whole vectors are written, so up to one beyond a range: ranges are made in their order, and what the one spills
     /// the next writes over.</remarks>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
-    public static void Grow(ReadOnlySpan<FeaturePlan.Growth> growths, T* table, nint stride, T* x, nint xStride)
+    public static void Grow(ReadOnlySpan<FeaturePlan.Growth> growths, T* table, nint stride, T* x, nint xStride, int eights)
     {
         foreach (ref readonly FeaturePlan.Growth growth in growths)
         {
-            // Written out, as a short loop's end is guessed wrong each time.
             T* from = table + growth.From, to = table + growth.To, factor = x + growth.Variable;
-            L a0 = L.Broadcast(*factor) * L.Load(from);
-            L a1 = L.Broadcast(factor[xStride]) * L.Load(from + stride);
-            L a2 = L.Broadcast(factor[2 * xStride]) * L.Load(from + (2 * stride));
-            L a3 = L.Broadcast(factor[3 * xStride]) * L.Load(from + (3 * stride));
-            a0.Store(to);
-            a1.Store(to + stride);
-            a2.Store(to + (2 * stride));
-            a3.Store(to + (3 * stride));
-            from += 4 * stride;
-            to += 4 * stride;
-            factor += 4 * xStride;
-            a0 = L.Broadcast(*factor) * L.Load(from);
-            a1 = L.Broadcast(factor[xStride]) * L.Load(from + stride);
-            a2 = L.Broadcast(factor[2 * xStride]) * L.Load(from + (2 * stride));
-            a3 = L.Broadcast(factor[3 * xStride]) * L.Load(from + (3 * stride));
-            a0.Store(to);
-            a1.Store(to + stride);
-            a2.Store(to + (2 * stride));
-            a3.Store(to + (3 * stride));
+            for (int r = 0; r < eights; r++)
+            {
+                Grow4(from, to, stride, factor, xStride);
+                Grow4(from + (4 * stride), to + (4 * stride), stride, factor + (4 * xStride), xStride);
+                from += 8 * stride;
+                to += 8 * stride;
+                factor += 8 * xStride;
+            }
         }
     }
 
@@ -283,44 +147,32 @@ internal static unsafe class Tiles<L, T>
         for (int t = 0; t < count; t++)
         {
             L v0 = L.Load(phi), v1 = L.Load(phi + L.Count), v2 = L.Load(phi + (2 * L.Count));
-            L s = L.Broadcast(value[0]);
-            a00 = L.MulAdd(s, v0, a00);
-            a01 = L.MulAdd(s, v1, a01);
-            a02 = L.MulAdd(s, v2, a02);
-            s = L.Broadcast(value[1]);
-            a10 = L.MulAdd(s, v0, a10);
-            a11 = L.MulAdd(s, v1, a11);
-            a12 = L.MulAdd(s, v2, a12);
+            MulAddRow<Three>(L.Broadcast(value[0]), v0, v1, v2, ref a00, ref a01, ref a02);
+            MulAddRow<Three>(L.Broadcast(value[1]), v0, v1, v2, ref a10, ref a11, ref a12);
             if (C.Value > 2)
             {
-                s = L.Broadcast(value[2]);
-                a20 = L.MulAdd(s, v0, a20);
-                a21 = L.MulAdd(s, v1, a21);
-                a22 = L.MulAdd(s, v2, a22);
+                MulAddRow<Three>(L.Broadcast(value[2]), v0, v1, v2, ref a20, ref a21, ref a22);
             }
 
             if (C.Value > 3)
             {
-                s = L.Broadcast(value[3]);
-                a30 = L.MulAdd(s, v0, a30);
-                a31 = L.MulAdd(s, v1, a31);
-                a32 = L.MulAdd(s, v2, a32);
+                MulAddRow<Three>(L.Broadcast(value[3]), v0, v1, v2, ref a30, ref a31, ref a32);
             }
 
             phi += Block;
             value += columns;
         }
 
-        AddRow<Three>(sums, a00, a01, a02, L.Zero);
-        AddRow<Three>(sums + Block, a10, a11, a12, L.Zero);
+        AddRow<Three>(sums, a00, a01, a02);
+        AddRow<Three>(sums + Block, a10, a11, a12);
         if (C.Value > 2)
         {
-            AddRow<Three>(sums + (2 * Block), a20, a21, a22, L.Zero);
+            AddRow<Three>(sums + (2 * Block), a20, a21, a22);
         }
 
         if (C.Value > 3)
         {
-            AddRow<Three>(sums + (3 * Block), a30, a31, a32, L.Zero);
+            AddRow<Three>(sums + (3 * Block), a30, a31, a32);
         }
     }
 
@@ -371,39 +223,22 @@ internal static unsafe class Tiles<L, T>
                     }
                 }
 
+                // Four columns to a turn: with a turn for each, a short loop's end is guessed wrong too often.
                 T* s0 = tables.Slope + (child * columns), s1 = s0 + columns, s2 = s1 + columns, s3 = s2 + columns;
                 T* c = tables.Factors;
-                for (nint l = 0; l < columns; l++)
+                nint l = 0;
+                for (; l < columns - 3; l += 4)
                 {
-                    L c0 = L.Load(c), c1 = L.Load(c + L.Count), c2 = L.Load(c + (2 * L.Count));
-                    L s = L.Broadcast(s0[l]);
-                    a00 = L.MulAdd(s, c0, a00);
-                    a01 = L.MulAdd(s, c1, a01);
-                    a02 = L.MulAdd(s, c2, a02);
-                    if (P.Value > 1)
-                    {
-                        s = L.Broadcast(s1[l]);
-                        a10 = L.MulAdd(s, c0, a10);
-                        a11 = L.MulAdd(s, c1, a11);
-                        a12 = L.MulAdd(s, c2, a12);
-                    }
+                    Column<P>(c, s0, s1, s2, s3, l, ref a00, ref a01, ref a02, ref a10, ref a11, ref a12, ref a20, ref a21, ref a22, ref a30, ref a31, ref a32);
+                    Column<P>(c + Block, s0, s1, s2, s3, l + 1, ref a00, ref a01, ref a02, ref a10, ref a11, ref a12, ref a20, ref a21, ref a22, ref a30, ref a31, ref a32);
+                    Column<P>(c + (2 * Block), s0, s1, s2, s3, l + 2, ref a00, ref a01, ref a02, ref a10, ref a11, ref a12, ref a20, ref a21, ref a22, ref a30, ref a31, ref a32);
+                    Column<P>(c + (3 * Block), s0, s1, s2, s3, l + 3, ref a00, ref a01, ref a02, ref a10, ref a11, ref a12, ref a20, ref a21, ref a22, ref a30, ref a31, ref a32);
+                    c += 4 * Block;
+                }
 
-                    if (P.Value > 2)
-                    {
-                        s = L.Broadcast(s2[l]);
-                        a20 = L.MulAdd(s, c0, a20);
-                        a21 = L.MulAdd(s, c1, a21);
-                        a22 = L.MulAdd(s, c2, a22);
-                    }
-
-                    if (P.Value > 3)
-                    {
-                        s = L.Broadcast(s3[l]);
-                        a30 = L.MulAdd(s, c0, a30);
-                        a31 = L.MulAdd(s, c1, a31);
-                        a32 = L.MulAdd(s, c2, a32);
-                    }
-
+                for (; l < columns; l++)
+                {
+                    Column<P>(c, s0, s1, s2, s3, l, ref a00, ref a01, ref a02, ref a10, ref a11, ref a12, ref a20, ref a21, ref a22, ref a30, ref a31, ref a32);
                     c += Block;
                 }
 
@@ -481,8 +316,63 @@ internal static unsafe class Tiles<L, T>
         }
     }
 
+    /// <summary>One column's share in the z of P children.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddRow<V>(T* at, L a0, L a1, L a2, L a3)
+    private static void Column<P>(
+        T* c, T* s0, T* s1, T* s2, T* s3, nint l, ref L a00, ref L a01, ref L a02, ref L a10, ref L a11, ref L a12,
+        ref L a20, ref L a21, ref L a22, ref L a30, ref L a31, ref L a32)
+        where P : struct, ICount
+    {
+        L c0 = L.Load(c), c1 = L.Load(c + L.Count), c2 = L.Load(c + (2 * L.Count));
+        MulAddRow<Three>(L.Broadcast(s0[l]), c0, c1, c2, ref a00, ref a01, ref a02);
+        if (P.Value > 1)
+        {
+            MulAddRow<Three>(L.Broadcast(s1[l]), c0, c1, c2, ref a10, ref a11, ref a12);
+        }
+
+        if (P.Value > 2)
+        {
+            MulAddRow<Three>(L.Broadcast(s2[l]), c0, c1, c2, ref a20, ref a21, ref a22);
+        }
+
+        if (P.Value > 3)
+        {
+            MulAddRow<Three>(L.Broadcast(s3[l]), c0, c1, c2, ref a30, ref a31, ref a32);
+        }
+    }
+
+    /// <summary>a += s v for V vectors.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void MulAddRow<V>(L s, L v0, L v1, L v2, ref L a0, ref L a1, ref L a2)
+        where V : struct, ICount
+    {
+        a0 = L.MulAdd(s, v0, a0);
+        if (V.Value > 1)
+        {
+            a1 = L.MulAdd(s, v1, a1);
+        }
+
+        if (V.Value > 2)
+        {
+            a2 = L.MulAdd(s, v2, a2);
+        }
+    }
+
+    /// <summary>One vector of features of four keys.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Grow4(T* from, T* to, nint stride, T* x, nint xStride)
+    {
+        L a0 = L.Broadcast(*x) * L.Load(from), a1 = L.Broadcast(x[xStride]) * L.Load(from + stride);
+        L a2 = L.Broadcast(x[2 * xStride]) * L.Load(from + (2 * stride));
+        L a3 = L.Broadcast(x[3 * xStride]) * L.Load(from + (3 * stride));
+        a0.Store(to);
+        a1.Store(to + stride);
+        a2.Store(to + (2 * stride));
+        a3.Store(to + (3 * stride));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddRow<V>(T* at, L a0, L a1, L a2)
         where V : struct, ICount
     {
         (L.Load(at) + a0).Store(at);
@@ -494,11 +384,6 @@ internal static unsafe class Tiles<L, T>
         if (V.Value > 2)
         {
             (L.Load(at + (2 * L.Count)) + a2).Store(at + (2 * L.Count));
-        }
-
-        if (V.Value > 3)
-        {
-            (L.Load(at + (3 * L.Count)) + a3).Store(at + (3 * L.Count));
         }
     }
 

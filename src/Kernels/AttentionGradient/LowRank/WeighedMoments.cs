@@ -14,7 +14,7 @@ internal sealed unsafe class WeighedMoments<T> : Chunks, IDisposable
     private readonly double*[] _sums;
     private readonly double[] _a, _hat;
     private readonly int _columns;
-    private readonly NativeBuffer<T> _value, _slope;
+    private readonly AlignedBuffer<T> _value, _slope;
     private readonly CancellationToken _cancellation;
 
     /// <param name="sums">A table [column][slot] for every chunk of keys; used up.</param>
@@ -36,10 +36,10 @@ internal sealed unsafe class WeighedMoments<T> : Chunks, IDisposable
     public int ChunkCount => (_plan.Slots + SlotsPerChunk - 1) / SlotsPerChunk;
 
     /// <summary>a_|β| W_β M_β, [monomial][column], up to the polynomial's degree.</summary>
-    public T* Value => _value.At;
+    public T* Value => _value.Start;
 
     /// <summary>b̂_|β| W_β M_β, [monomial][column], up to degree G.</summary>
-    public T* Slope => _slope.At;
+    public T* Slope => _slope.Start;
 
     public void Dispose()
     {
