@@ -18,7 +18,7 @@ public static class BuiltInCatalog
         ArgumentNullException.ThrowIfNull(workbench);
         return new Catalog(
             [.. workbench.Families.Select(f => new FamilyDefinition(
-                f.Name, f.Summary, [.. f.Axes.Select(Mirror)], f.NeedsBound))],
+                f.Name, f.Summary, [.. AxesOf(f).Select(Mirror)], f.NeedsBound))],
             [.. workbench.Kernels.Select(k => new KernelDefinition(
                 k.Name, k.Summary, [.. k.Axes.Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))]);
     }
@@ -43,10 +43,28 @@ public static class BuiltInCatalog
         _ => throw new ArgumentException($"precision is '{precision}'; float32 or float64 is needed."),
     };
 
+    /// <summary>What the instance asks of a call.</summary>
+    public static CallShape ShapeOf(InstanceSpec instance)
+    {
+        ArgumentNullException.ThrowIfNull(instance);
+        return new CallShape(
+            instance.N, instance.D, checked((int)instance.Parts), InstanceAxes.IsCausal(new Settings(instance.Settings)));
+    }
+
+    /// <exception cref="ArgumentException">The family has an axis of its own that is every family's.</exception>
+    private static IEnumerable<Axis> AxesOf(IInstanceFamily family)
+    {
+        IReadOnlyList<Axis> common = InstanceAxes.Of(family);
+        return family.Axes.FirstOrDefault(a => common.Any(c => c.Name == a.Name)) is Axis twice
+            ? throw new ArgumentException(
+                $"The family {family.Name} has an axis '{twice.Name}', which is every family's. Give it another name.")
+            : family.Axes.Concat(common);
+    }
+
     private static Prediction Predict(IGradientKernel kernel, InstanceSpec instance, TrialSpec trial)
     {
-        KernelCost cost = kernel.Predict(
-            instance.N, instance.D, BytesPerNumber(trial.Precision), trial.Threads, new Settings(trial.Settings));
+        KernelCost cost = GradientCall.Predict(
+            kernel, ShapeOf(instance), BytesPerNumber(trial.Precision), trial.Threads, new Settings(trial.Settings));
         return new Prediction(cost.Flops, cost.StateBytes, cost.Rank);
     }
 

@@ -139,6 +139,9 @@ internal static class GradientVerb
         GradientOutput<T> result = new(n, d);
         KernelContext context = new(invocation.Cancellation, request.Threads);
         double seconds = Time(request, problem, result, context);
+
+        // Facts about the logits cost a kernel a pass, which must not be in its time.
+        request.Kernel.Compute(problem, request.Settings, result, context with { Statistics = true });
         Errors? errors = request.Check ? Compare(inputs, result, request.Threads, invocation.Cancellation) : null;
         if (request.Output is string path)
         {

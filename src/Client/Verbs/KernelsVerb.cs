@@ -69,14 +69,14 @@ internal static class KernelsVerb
             names.Write(terminal, "Instance families");
             terminal.Out.WriteLine();
             TextTable axes = new TextTable().Left("of", "axis", "values", "default", "what it is");
-            foreach ((string owner, AxisDefinition axis) in catalog.Kernels.SelectMany(k => k.Axes.Select(a => (k.Name, a)))
-                .Concat(catalog.Families.SelectMany(f => f.Axes.Select(a => (f.Name, a)))))
+            foreach ((string owner, AxisDefinition axis) in ByOwner(catalog.Kernels.Select(k => (k.Name, k.Axes)), "every kernel")
+                .Concat(ByOwner(catalog.Families.Select(f => (f.Name, f.Axes)), "every family")))
             {
                 axes.Row(owner, axis.Name, Values(axis), axis.Required ? "(required)" : Format.Value(axis.Default), axis.Summary
                     + (axis.AppliesTo is { } only ? $" Only with {only.Axis}: {string.Join(", ", only.Words)}." : ""));
             }
 
-            axes.Write(terminal, "Axes of their own");
+            axes.Write(terminal, "Axes");
             terminal.Out.WriteLine();
             foreach (PlugIn plugIn in invocation.PlugIns)
             {
@@ -205,6 +205,23 @@ internal static class KernelsVerb
         }
 
         return broken == 0 ? ExitCode.Done : ExitCode.SomeFailed;
+    }
+
+    /// <summary>Each axis once, with those that have it.</summary>
+    private static IEnumerable<(string Owner, AxisDefinition Axis)> ByOwner(
+        IEnumerable<(string Name, IReadOnlyList<AxisDefinition> Axes)> owners, string all)
+    {
+        (string Name, IReadOnlyList<AxisDefinition> Axes)[] every = [.. owners];
+        foreach (IGrouping<AxisDefinition, (string Name, AxisDefinition Axis)> axis in every
+            .SelectMany(o => o.Axes.Select(a => (o.Name, Axis: a))).GroupBy(a => a.Axis)
+            .OrderBy(g => g.Count() > 1).ToArray())
+        {
+            string[] without = [.. every.Select(o => o.Name).Except(axis.Select(a => a.Name))];
+            yield return (
+                every.Length > 1 && without.Length == 0 ? all
+                : every.Length > 3 && without.Length == 1 ? $"{all} but {without[0]}"
+                : string.Join(", ", axis.Select(a => a.Name)), axis.Key);
+        }
     }
 
     private static JsonArray AxesJson(IReadOnlyList<AxisDefinition> axes) => new([.. axes.Select(a => new JsonObject

@@ -7,7 +7,7 @@ namespace Experiments.Grains.Running;
 /// <summary>A kernel configuration as a lane calls it: understood once, and used by every trial that has it.</summary>
 internal sealed class Configuration(TrialSpec spec, IGradientKernel kernel, Warmth warmth)
 {
-    private (int N, int D) _shape;
+    private CallShape? _shape;
     private KernelCost _cost;
     private string? _impossible;
 
@@ -24,14 +24,14 @@ internal sealed class Configuration(TrialSpec spec, IGradientKernel kernel, Warm
 
     /// <summary>What a call will cost; or false, and why the settings are impossible. Consecutive instances mostly share their
     /// shape, so the last answer is kept.</summary>
-    public bool TryPredict(int n, int d, out KernelCost cost, out string? impossible)
+    public bool TryPredict(CallShape shape, out KernelCost cost, out string? impossible)
     {
-        if (_shape != (n, d))
+        if (_shape != shape)
         {
-            (_shape, _cost, _impossible) = ((n, d), default, null);
+            (_shape, _cost, _impossible) = (shape, default, null);
             try
             {
-                _cost = Kernel.Predict(n, d, IsSingle ? 4 : 8, Spec.Threads, Settings);
+                _cost = GradientCall.Predict(Kernel, shape, IsSingle ? 4 : 8, Spec.Threads, Settings);
             }
             catch (ArgumentException fault)
             {

@@ -40,7 +40,9 @@ public static class Describe
             text.Append(CultureInfo.InvariantCulture, $" bound={bound:G4}");
         }
 
-        foreach ((string name, object value) in instance.Settings.Where(s => s.Value is not string).OrderBy(s => s.Key))
+        // Words are folders, files and their contents, but for the two that every family has.
+        foreach ((string name, object value) in instance.Settings
+            .Where(s => s.Value is not string || s.Key is "scale" or "mask").OrderBy(s => s.Key))
         {
             text.Append(CultureInfo.InvariantCulture, $" {name}={Identity.Text(value)}");
         }

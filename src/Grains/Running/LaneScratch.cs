@@ -12,16 +12,12 @@ internal sealed class LaneScratch
     // once in 64th parts of the timeout instead of at every trial.
     private const double Slack = 1.0 / 64;
 
-    private readonly Dictionary<int, KernelContext> _timed = [];
-    private readonly Dictionary<int, KernelContext> _told = [];
+    private readonly Dictionary<(int Threads, CallKind Kind), KernelContext> _contexts = [];
     private readonly List<Phase> _phases = [];
     private readonly Action<string> _onPhase;
-    private GradientOutput<float>? _output32;
-    private GradientOutput<double>? _output64;
-    private GradientOutput<double>? _reference;
-    private (int N, int D) _referenceShape;
-    private (int N, int D) _shape32;
-    private (int N, int D) _shape64;
+    private readonly OutputBuffer<float> _single = new();
+    private readonly OutputBuffer<double> _double = new();
+    private readonly OutputBuffer<double> _reference = new();
     private CancellationTokenSource? _timeout;
     private CancellationToken _owner;
     private long _deadline;
@@ -39,59 +35,22 @@ internal sealed class LaneScratch
     /// <summary>Whether the armed limit has fired.</summary>
     public bool TimedOut => _timeout is { IsCancellationRequested: true };
 
-    /// <summary>A buffer of the shape: the last one where it fits, since a shard's instances mostly share theirs.</summary>
-    public GradientOutput<T> Output<T>(int n, int d)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T>
-    {
-        if (typeof(T) == typeof(float))
-        {
-            if (_output32 is null || _shape32 != (n, d))
-            {
-                (_output32, _shape32) = (new GradientOutput<float>(n, d), (n, d));
-            }
-
-            return (GradientOutput<T>)(object)_output32;
-        }
-
-        if (_output64 is null || _shape64 != (n, d))
-        {
-            (_output64, _shape64) = (new GradientOutput<double>(n, d), (n, d));
-        }
-
-        return (GradientOutput<T>)(object)_output64;
-    }
+    /// <summary>Buffers of the shape, one a problem: the last ones where they fit, since a shard's instances mostly share theirs.</summary>
+    public GradientOutput<T>[] Outputs<T>(CallShape shape)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        ((OutputBuffer<T>)(typeof(T) == typeof(float) ? _single : (object)_double)).Of(shape);
 
     /// <summary>Where the reference is written: kept apart, since it is compared with while the trials write theirs.</summary>
-    public GradientOutput<double> Reference(int n, int d)
-    {
-        if (_reference is null || _referenceShape != (n, d))
-        {
-            (_reference, _referenceShape) = (new GradientOutput<double>(n, d), (n, d));
-        }
-
-        return _reference;
-    }
+    public GradientOutput<double>[] Reference(CallShape shape) => _reference.Of(shape);
 
     /// <summary>Lets go of what the shard made, above a size that is worth keeping.</summary>
     public void Trim()
     {
-        const int Keep = 1 << 20;
         Trials.Clear();
         Configurations.Clear();
-        if (_output32 is not null && _output32.Forward.Length > Keep)
-        {
-            _output32 = null;
-        }
-
-        if (_output64 is not null && _output64.Forward.Length > Keep)
-        {
-            _output64 = null;
-        }
-
-        if (_reference is not null && _reference.Forward.Length > Keep)
-        {
-            _reference = null;
-        }
+        _single.Trim();
+        _double.Trim();
+        _reference.Trim();
     }
 
     /// <summary>From now on, contexts are cancelled after <paramref name="remaining"/> or with the owner.</summary>
@@ -103,8 +62,7 @@ internal sealed class LaneScratch
             _timeout = CancellationTokenSource.CreateLinkedTokenSource(owner);
             _owner = owner;
             _deadline = 0;
-            _timed.Clear();
-            _told.Clear();
+            _contexts.Clear();
         }
 
         // CancelAfter takes at most some 49 days; a limit beyond that is none.
@@ -120,14 +78,16 @@ internal sealed class LaneScratch
         }
     }
 
-    /// <summary>A context under the armed limit. With <paramref name="phases"/>, the phases of the call are noted.</summary>
-    public KernelContext Context(int threads, bool phases)
+    /// <summary>A context under the armed limit.</summary>
+    public KernelContext Context(int threads, CallKind kind)
     {
-        Dictionary<int, KernelContext> contexts = phases ? _told : _timed;
-        if (!contexts.TryGetValue(threads, out KernelContext? context))
+        if (!_contexts.TryGetValue((threads, kind), out KernelContext? context))
         {
-            context = new KernelContext(_timeout!.Token, threads, phases ? _onPhase : null);
-            contexts.Add(threads, context);
+            context = new KernelContext(_timeout!.Token, threads, kind == CallKind.Judged ? _onPhase : null)
+            {
+                Statistics = kind != CallKind.Timed,
+            };
+            _contexts.Add((threads, kind), context);
         }
 
         return context;
@@ -148,6 +108,54 @@ internal sealed class LaneScratch
         long now = Stopwatch.GetTimestamp();
         EndPhases(now);
         _phases.Add(new Phase(name, now, now));
+    }
+}
+
+/// <summary>What a call is made for.</summary>
+internal enum CallKind
+{
+    /// <summary>Its time: nothing is asked of it that costs any.</summary>
+    Timed,
+
+    /// <summary>A trial's errors and facts, the logits' among them; its phases are noted.</summary>
+    Judged,
+
+    /// <summary>The reference, with the facts of the logits.</summary>
+    Reference,
+}
+
+/// <summary>The outputs of one call, used again while the shape stays.</summary>
+internal sealed class OutputBuffer<T>
+    where T : unmanaged, IBinaryFloatingPointIeee754<T>
+{
+    private GradientOutput<T>[] _outputs = [];
+    private (int N, int D) _shape;
+
+    public GradientOutput<T>[] Of(CallShape shape)
+    {
+        if (_outputs.Length != shape.Parts || _shape != (shape.N, shape.D))
+        {
+            _outputs = [];
+            GradientOutput<T>[] made = new GradientOutput<T>[shape.Parts];
+            for (int part = 0; part < made.Length; part++)
+            {
+                made[part] = new GradientOutput<T>(shape.N, shape.D);
+            }
+
+            (_outputs, _shape) = (made, (shape.N, shape.D));
+        }
+
+        return _outputs;
+    }
+
+    /// <summary>Lets go of more than is worth keeping.</summary>
+    public void Trim()
+    {
+        const int Keep = 1 << 20;
+        if ((long)_outputs.Length * _shape.N * _shape.D > Keep)
+        {
+            _outputs = [];
+        }
     }
 }
 

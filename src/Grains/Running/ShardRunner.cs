@@ -8,6 +8,7 @@ using System.Runtime.InteropServices;
 using Experiments.Grains.Telemetry;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Instances;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Sweeps;
 
@@ -120,6 +121,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
         private InstanceSpec Instance => _plan.Instance;
 
+        private CallShape Shape => BuiltInCatalog.ShapeOf(Instance);
+
         public void Execute()
         {
             _trials.Clear();
@@ -202,8 +205,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         {
             double n = Instance.N;
             double d = Instance.D;
-            double numbersIn = (4 * n * d) + (2 * d * d);
-            double numbersOut = (n * d) + (d * d);
+            double numbersIn = Instance.Parts * ((4 * n * d) + (2 * d * d));
+            double numbersOut = Instance.Parts * ((n * d) + (2 * d * d));
             bool single = _trials.Exists(t => t.IsSingle);
             bool referenced = _run.Plan.Measure.Reference == ReferenceMode.ExactFloat64;
 
@@ -229,7 +232,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             foreach (TrialRun trial in _trials)
             {
                 int size = trial.IsSingle ? 4 : 8;
-                if (!trial.Configuration.TryPredict(Instance.N, Instance.D, out KernelCost cost, out string? impossible))
+                if (!trial.Configuration.TryPredict(Shape, out KernelCost cost, out string? impossible))
                 {
                     trial.Fail(impossible!);
                     continue;
@@ -261,15 +264,15 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
         private void Compute(InstanceTrace trace)
         {
-            if (!TryDraw(trace, out AttentionProblem<double>? problem))
+            if (!TryDraw(trace, out AttentionProblem<double>[]? problem))
             {
                 return;
             }
 
-            double bound = Math.Max(LargestOfProduct(problem.A1, problem.X, problem.N, problem.D), Largest(problem.A2));
+            double bound = problem.Max(p => Math.Max(LargestOfProduct(p.A1, p.X, p.N, p.D), Largest(p.A2)));
             Reference reference = FindReference(problem, trace);
             double? theorem = null;
-            AttentionProblem<float>? single = null;
+            AttentionProblem<float>[]? single = null;
             bool thoroughly = _run.Plan.Measure.MinTime > TimeSpan.Zero;
             foreach (TrialRun trial in _trials)
             {
@@ -282,7 +285,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 _run.Cancellation.ThrowIfCancellationRequested();
                 if (trial.IsSingle)
                 {
-                    trial.Use(single ??= problem.To<float>());
+                    trial.Use(single ??= [.. problem.Select(p => p.To<float>())]);
                 }
                 else
                 {
@@ -296,11 +299,11 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 {
                     if (trial.IsSingle)
                     {
-                        Judge(trial, _lane.Scratch.Output<float>(Instance.N, Instance.D), reference);
+                        Judge(trial, _lane.Scratch.Outputs<float>(Shape), reference);
                     }
                     else
                     {
-                        Judge(trial, _lane.Scratch.Output<double>(Instance.N, Instance.D), reference);
+                        Judge(trial, _lane.Scratch.Outputs<double>(Shape), reference);
                     }
 
                     if (trial.Outcome is { GradientAbsoluteError: double error, PredictedExpError: double epsilon } outcome)
@@ -331,14 +334,14 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             }
         }
 
-        private bool TryDraw(InstanceTrace trace, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out AttentionProblem<double>? problem)
+        private bool TryDraw(InstanceTrace trace, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out AttentionProblem<double>[]? problem)
         {
             problem = null;
             string? fault;
             try
             {
-                problem = _runner._workbench.Family(Instance.Family).Draw(BuiltInCatalog.RequestOf(Instance));
-                fault = problem.FirstNonFinite();
+                problem = InstanceAxes.Draw(_runner._workbench.Family(Instance.Family), BuiltInCatalog.RequestOf(Instance));
+                fault = problem.Select(p => p.FirstNonFinite()).FirstOrDefault(f => f is not null);
             }
             catch (Exception impossible) when (impossible is not OperationCanceledException)
             {
@@ -365,9 +368,12 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         }
 
         private KernelCost PredictReference() =>
-            _runner._workbench.Kernel(ReferenceKernel).Predict(Instance.N, Instance.D, 8, 1, Settings.None);
+            GradientCall.Predict(_runner._workbench.Kernel(ReferenceKernel), Shape, 8, ReferenceThreads, Settings.None);
 
-        private Reference FindReference(AttentionProblem<double> problem, InstanceTrace trace)
+        // Its bits do not depend on the threads, so it takes all that this shard has to itself.
+        private int ReferenceThreads => _run.Plan.Measure.Sharing ? 1 : Environment.ProcessorCount;
+
+        private Reference FindReference(AttentionProblem<double>[] problem, InstanceTrace trace)
         {
             if (_run.Plan.Measure.Reference == ReferenceMode.None)
             {
@@ -380,13 +386,14 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             bool costly = PredictReference().Flops >= FlopsWorthALookUp;
             Reference reference;
             if (costly && _runner._references.Find(Instance.Key, _run.Cancellation) is ReferenceRecord stored
-                && stored.Gradient.Length == problem.X.Length && stored.Forward.Length == problem.A3.Length)
+                && stored.Gradient.LongLength == Instance.Parts * Instance.D * Instance.D
+                && stored.Forward.LongLength == Instance.Parts * Instance.N * Instance.D)
             {
                 _run.CountReferenceHit();
                 ExperimentsTelemetry.ReferenceHits.Add(1);
                 trace.ReferenceFound = true;
                 reference = new Reference(
-                    stored.Gradient, stored.Forward, stored.Loss, stored.MaxLogit, stored.RmsLogit, null);
+                    Split(stored.Gradient, problem.Length), Split(stored.Forward, problem.Length), stored.Loss, stored.MaxLogit, stored.RmsLogit, null);
             }
             else
             {
@@ -397,32 +404,33 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             return reference;
         }
 
-        private Reference ComputeReference(IGradientKernel kernel, AttentionProblem<double> problem, bool costly)
+        private Reference ComputeReference(IGradientKernel kernel, AttentionProblem<double>[] problem, bool costly)
         {
             LaneScratch scratch = _lane.Scratch;
             try
             {
-                // Its bits do not depend on the threads, so an expensive one takes all that this shard has to itself.
-                int threads = costly && !_run.Plan.Measure.Sharing ? Environment.ProcessorCount : 1;
+                int threads = costly ? ReferenceThreads : 1;
                 TimeSpan limit = _run.Plan.Limits.TrialTimeout;
                 scratch.Arm(limit, limit, _run.Cancellation);
-                GradientOutput<double> output = scratch.Reference(problem.N, problem.D);
+                GradientOutput<double>[] outputs = scratch.Reference(Shape);
                 long start = Stopwatch.GetTimestamp();
-                kernel.Compute(problem, Settings.None, output, scratch.Context(threads, phases: false));
+                GradientCall.Compute(kernel, problem, Settings.None, outputs, scratch.Context(threads, CallKind.Reference));
                 double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-                if (!double.IsFinite(output.Loss) || FirstNonFinite<double>(output.DX) >= 0)
+                CallFacts facts = CallFacts.Of(outputs);
+                if (!double.IsFinite(facts.Loss) || outputs.Any(o => FirstNonFinite<double>(o.DX) >= 0))
                 {
                     return Reference.Missing("no reference: the exact gradient in float64 is not finite");
                 }
 
-                if (seconds >= SecondsWorthKeeping && 8L * output.Forward.Length <= MostForwardBytesKept)
+                if (seconds >= SecondsWorthKeeping && 8L * Instance.Parts * Instance.N * Instance.D <= MostForwardBytesKept)
                 {
                     _kept.Add(new ReferenceRecord(
-                        Instance.Key, [.. output.DX], [.. output.Forward], output.Loss, output.MaxLogit, output.RmsLogit,
-                        seconds));
+                        Instance.Key, [.. outputs.SelectMany(o => o.DX)], [.. outputs.SelectMany(o => o.Forward)], facts.Loss,
+                        facts.MaxLogit, facts.RmsLogit, seconds));
                 }
 
-                return new Reference(output.DX, output.Forward, output.Loss, output.MaxLogit, output.RmsLogit, null);
+                return new Reference(
+                    [.. outputs.Select(o => o.DX)], [.. outputs.Select(o => o.Forward)], facts.Loss, facts.MaxLogit, facts.RmsLogit, null);
             }
             catch (OperationCanceledException) when (_run.Cancellation.IsCancellationRequested)
             {
@@ -441,66 +449,90 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         }
 
         /// <summary>Fills in what the untimed call showed.</summary>
-        private void Judge<T>(TrialRun trial, GradientOutput<T> output, Reference reference)
+        private void Judge<T>(TrialRun trial, GradientOutput<T>[] outputs, Reference reference)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
             TrialOutcome outcome = trial.Outcome;
-            outcome.MinRowSumOverN = Known(output.MinRowSumOverN);
-            outcome.NonPositiveRowSums = output.NonPositiveRowSums;
-            outcome.FittedRadius = Known(output.FittedRadius);
-            outcome.PredictedExpError = Known(output.PredictedExpError);
-            outcome.MaxLogit = Known(reference.Gradient is null ? output.MaxLogit : reference.MaxLogit) ?? Known(output.MaxLogit);
-            outcome.RmsLogit = Known(reference.Gradient is null ? output.RmsLogit : reference.RmsLogit) ?? Known(output.RmsLogit);
+            CallFacts facts = CallFacts.Of(outputs);
+            outcome.MinRowSumOverN = Known(facts.MinRowSumOverN);
+            outcome.NonPositiveRowSums = facts.NonPositiveRowSums;
+            outcome.FittedRadius = Known(facts.FittedRadius);
+            outcome.PredictedExpError = Known(facts.PredictedExpError);
+            outcome.MaxLogit = Known(reference.Gradients is null ? facts.MaxLogit : reference.MaxLogit) ?? Known(facts.MaxLogit);
+            outcome.RmsLogit = Known(reference.Gradients is null ? facts.RmsLogit : reference.RmsLogit) ?? Known(facts.RmsLogit);
             AddPhases(outcome);
-            if (output.NonPositiveRowSums > 0)
+            if (facts.NonPositiveRowSums > 0)
             {
-                trial.Fail($"{output.NonPositiveRowSums} of {Instance.N} row sums are not positive");
+                trial.Fail($"{facts.NonPositiveRowSums} of {Instance.Parts * Instance.N} row sums are not positive");
                 return;
             }
 
-            int bad = FirstNonFinite<T>(output.DX);
-            if (bad >= 0)
+            if (Fault(outputs) is string fault)
             {
-                trial.Fail($"the gradient is not finite: dX[{bad / Instance.D}, {bad % Instance.D}] is {output.DX[bad]}");
+                trial.Fail(fault);
                 return;
             }
 
-            if (!double.IsFinite(output.Loss))
-            {
-                trial.Fail($"the loss is {output.Loss}");
-                return;
-            }
-
-            bad = FirstNonFinite<T>(output.Forward);
-            if (bad >= 0)
-            {
-                trial.Fail(
-                    $"the forward output is not finite: F[{bad / Instance.D}, {bad % Instance.D}] is {output.Forward[bad]}");
-                return;
-            }
-
-            outcome.Loss = output.Loss;
-            outcome.Digest = Digest<T>(output.DX);
-            if (reference.Gradient is null)
+            outcome.Loss = facts.Loss;
+            outcome.Digest = Digest<T>(outputs.Select(o => o.DX));
+            if (reference.Gradients is not double[][] gold)
             {
                 outcome.Reason = reference.Missed;
                 return;
             }
 
-            (double error, double scale) = Distance<T>(output.DX, reference.Gradient);
+            (double error, double scale) = Distance(outputs.Select(o => o.DX), gold);
             outcome.GradientAbsoluteError = error;
             outcome.GradientRelativeError = Ratio(error, scale);
-            outcome.LossRelativeError = Ratio(Math.Abs(output.Loss - reference.Loss), Math.Abs(reference.Loss));
-            (double forwardError, double forwardScale) = Distance<T>(output.Forward, reference.Forward);
+            outcome.LossRelativeError = Ratio(Math.Abs(facts.Loss - reference.Loss), Math.Abs(reference.Loss));
+            (double forwardError, double forwardScale) = Distance(outputs.Select(o => o.Forward), reference.Forwards);
             outcome.ForwardRelativeError = Ratio(forwardError, forwardScale);
         }
 
-        /// <summary>The theorem's bound on the gradient's absolute error is this times the relative error of each exponential.</summary>
-        private static double TheoremFactor(AttentionProblem<double> gold, Reference reference)
+        /// <summary>The first number that is not finite, as a sentence; null where all are.</summary>
+        private string? Fault<T>(GradientOutput<T>[] outputs)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            double h = LargestOfProduct(gold.A3, gold.Y, gold.N, gold.D);
-            (double c, _) = Distance<double>(reference.Forward, gold.E);
-            return gold.N * Largest(gold.A1) * Largest(gold.A2) * h * ((6 * c) + (4 * h));
+            for (int part = 0; part < outputs.Length; part++)
+            {
+                GradientOutput<T> output = outputs[part];
+                string where = outputs.Length == 1 ? "" : $" of problem {part}";
+                int bad = FirstNonFinite<T>(output.DX);
+                if (bad >= 0)
+                {
+                    return $"the gradient{where} is not finite: dX[{bad / Instance.D}, {bad % Instance.D}] is {output.DX[bad]}";
+                }
+
+                if (!double.IsFinite(output.Loss))
+                {
+                    return $"the loss{where} is {output.Loss}";
+                }
+
+                bad = FirstNonFinite<T>(output.Forward);
+                if (bad >= 0)
+                {
+                    return $"the forward output{where} is not finite: F[{bad / Instance.D}, {bad % Instance.D}] is {output.Forward[bad]}";
+                }
+            }
+
+            return null;
+        }
+
+        /// <summary>The theorem's bound on the gradient's absolute error is this times the relative error of each exponential.</summary>
+        /// <remarks>c·h has d terms, which the division of the logits by d makes up for, and that by √d in part.</remarks>
+        private static double TheoremFactor(AttentionProblem<double>[] problem, Reference reference)
+        {
+            double most = 0;
+            for (int part = 0; part < problem.Length; part++)
+            {
+                AttentionProblem<double> gold = problem[part];
+                double h = LargestOfProduct(gold.A3, gold.Y, gold.N, gold.D);
+                (double c, _) = Distance<double>(reference.Forwards[part], gold.E);
+                most = Math.Max(
+                    most, gold.N * Largest(gold.A1) * Largest(gold.A2) * h * ((6 * c) + (4 * h)) * (gold.D / gold.Divisor));
+            }
+
+            return most;
         }
 
         private void AddPhases(TrialOutcome outcome)
@@ -574,25 +606,51 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
     }
 
     /// <summary>128-bit hash of the numbers' little-endian bytes: equal bits, equal digest, on any machine.</summary>
-    internal static Guid Digest<T>(ReadOnlySpan<T> values)
+    internal static Guid Digest<T>(IEnumerable<T[]> matrices)
         where T : unmanaged
     {
-        ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes(values);
-        byte[]? swapped = null;
-        if (!BitConverter.IsLittleEndian)
+        XxHash128 hash = new();
+        foreach (T[] values in matrices)
         {
-            swapped = bytes.ToArray();
-            int size = Unsafe.SizeOf<T>();
-            for (int i = 0; i < swapped.Length; i += size)
+            ReadOnlySpan<byte> bytes = MemoryMarshal.AsBytes<T>(values);
+            byte[]? swapped = null;
+            if (!BitConverter.IsLittleEndian)
             {
-                swapped.AsSpan(i, size).Reverse();
+                swapped = bytes.ToArray();
+                int size = Unsafe.SizeOf<T>();
+                for (int i = 0; i < swapped.Length; i += size)
+                {
+                    swapped.AsSpan(i, size).Reverse();
+                }
             }
+
+            hash.Append(swapped ?? bytes);
         }
 
-        UInt128 hash = XxHash128.HashToUInt128(swapped ?? bytes);
         Span<byte> text = stackalloc byte[16];
-        BinaryPrimitives.WriteUInt128BigEndian(text, hash);
+        BinaryPrimitives.WriteUInt128BigEndian(text, hash.GetCurrentHashAsUInt128());
         return new Guid(text, bigEndian: true);
+    }
+
+    /// <summary>The matrices of so many problems, which lie one after another.</summary>
+    private static double[][] Split(double[] all, int parts)
+    {
+        int each = all.Length / parts;
+        return parts == 1 ? [all] : [.. Enumerable.Range(0, parts).Select(p => all[(p * each)..((p + 1) * each)])];
+    }
+
+    /// <summary>The same over all problems.</summary>
+    private static (double Error, double Scale) Distance<T>(IEnumerable<T[]> values, double[][] gold)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        (double Error, double Scale) largest = (0, 0);
+        foreach ((T[] mine, double[] exact) in values.Zip(gold))
+        {
+            (double error, double scale) = Distance<T>(mine, exact);
+            largest = (Math.Max(largest.Error, error), Math.Max(largest.Scale, scale));
+        }
+
+        return largest;
     }
 
     // The loops below are optimised at their first call: the runtime finds out by itself that they are hot when a short sweep
@@ -671,7 +729,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
     /// <summary>An instance's reference while its trials run, or why there is none.</summary>
     private readonly record struct Reference(
-        double[]? Gradient, double[] Forward, double Loss, double MaxLogit, double RmsLogit, string? Missed)
+        double[][]? Gradients, double[][] Forwards, double Loss, double MaxLogit, double RmsLogit, string? Missed)
     {
         public static Reference Missing(string reason) => new(null, [], double.NaN, double.NaN, double.NaN, reason);
     }

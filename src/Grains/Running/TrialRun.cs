@@ -9,8 +9,8 @@ namespace Experiments.Grains.Running;
 internal sealed class TrialRun(
     ShardRun run, LaneScratch scratch, TrialOutcome outcome, Configuration configuration, bool companion) : ITimedTrial
 {
-    private AttentionProblem<float>? _single;
-    private AttentionProblem<double>? _double;
+    private AttentionProblem<float>[]? _single;
+    private AttentionProblem<double>[]? _double;
     private bool _resting;
 
     public TrialOutcome Outcome { get; } = outcome;
@@ -21,6 +21,9 @@ internal sealed class TrialRun(
 
     /// <summary>Runs beside the others only to be compared with; its outcome is stored already.</summary>
     public bool Companion { get; } = companion;
+
+    /// <summary>What the instance asks of a call.</summary>
+    public CallShape Shape { get; } = BuiltInCatalog.ShapeOf(outcome.Instance);
 
     public KernelCost Cost { get; set; }
 
@@ -46,9 +49,9 @@ internal sealed class TrialRun(
     /// <summary>Ticks used up of the trial's time limit.</summary>
     private long _spent;
 
-    public void Use(AttentionProblem<double> problem) => _double = problem;
+    public void Use(AttentionProblem<double>[] problem) => _double = problem;
 
-    public void Use(AttentionProblem<float> problem) => _single = problem;
+    public void Use(AttentionProblem<float>[] problem) => _single = problem;
 
     public void Fail(string reason)
     {
@@ -71,7 +74,7 @@ internal sealed class TrialRun(
             Arm();
             Prepare();
             FirstStart = Stopwatch.GetTimestamp();
-            Verdict verdict = Try(scratch.Context(Spec.Threads, phases: true), 1);
+            Verdict verdict = Try(scratch.Context(Spec.Threads, CallKind.Judged), 1);
             FirstEnd = Stopwatch.GetTimestamp();
             scratch.EndPhases(FirstEnd);
             _spent += FirstEnd - FirstStart;
@@ -107,7 +110,7 @@ internal sealed class TrialRun(
 
             Arm();
             long start = Stopwatch.GetTimestamp();
-            Verdict verdict = Try(scratch.Context(Spec.Threads, phases: false), calls);
+            Verdict verdict = Try(scratch.Context(Spec.Threads, CallKind.Timed), calls);
             long ticks = Stopwatch.GetTimestamp() - start;
             _spent += ticks;
             switch (verdict)
@@ -131,7 +134,7 @@ internal sealed class TrialRun(
             long start = Stopwatch.GetTimestamp();
             try
             {
-                Invoke(scratch.Context(Spec.Threads, phases: false));
+                Invoke(scratch.Context(Spec.Threads, CallKind.Timed));
             }
             catch (Exception) when (!run.Cancellation.IsCancellationRequested)
             {
@@ -157,39 +160,42 @@ internal sealed class TrialRun(
     {
         if (IsSingle)
         {
-            Reset(scratch.Output<float>(Outcome.Instance.N, Outcome.Instance.D), float.NaN);
+            Reset(scratch.Outputs<float>(Shape), float.NaN);
         }
         else
         {
-            Reset(scratch.Output<double>(Outcome.Instance.N, Outcome.Instance.D), double.NaN);
+            Reset(scratch.Outputs<double>(Shape), double.NaN);
         }
     }
 
-    private static void Reset<T>(GradientOutput<T> output, T nan)
+    private static void Reset<T>(GradientOutput<T>[] outputs, T nan)
         where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T>
     {
-        Array.Fill(output.DX, nan);
-        Array.Fill(output.Forward, nan);
-        output.Loss = double.NaN;
-        output.MinRowSumOverN = double.NaN;
-        output.NonPositiveRowSums = 0;
-        output.MaxLogit = double.NaN;
-        output.RmsLogit = double.NaN;
-        output.FittedRadius = double.NaN;
-        output.PredictedExpError = double.NaN;
+        foreach (GradientOutput<T> output in outputs)
+        {
+            Array.Fill(output.DX, nan);
+            Array.Fill(output.Forward, nan);
+            output.Loss = double.NaN;
+            output.MinRowSumOverN = double.NaN;
+            output.NonPositiveRowSums = 0;
+            output.MaxLogit = double.NaN;
+            output.RmsLogit = double.NaN;
+            output.FittedRadius = double.NaN;
+            output.PredictedExpError = double.NaN;
+        }
     }
 
     private void Invoke(KernelContext context)
     {
         if (IsSingle)
         {
-            Configuration.Kernel.Compute(
-                _single!, Configuration.Settings, scratch.Output<float>(Outcome.Instance.N, Outcome.Instance.D), context);
+            GradientCall.Compute(
+                Configuration.Kernel, _single!, Configuration.Settings, scratch.Outputs<float>(Shape), context);
         }
         else
         {
-            Configuration.Kernel.Compute(
-                _double!, Configuration.Settings, scratch.Output<double>(Outcome.Instance.N, Outcome.Instance.D), context);
+            GradientCall.Compute(
+                Configuration.Kernel, _double!, Configuration.Settings, scratch.Outputs<double>(Shape), context);
         }
     }
 

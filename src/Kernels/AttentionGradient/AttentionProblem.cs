@@ -76,6 +76,10 @@ public sealed class AttentionProblem<T>
             Causal = Causal,
         };
 
+    /// <summary>The same matrices, shared, under another scale or mask.</summary>
+    public AttentionProblem<T> With(LogitScale scale, bool causal) =>
+        new(N, D, A1, A2, A3, E, X, Y) { Scale = scale, Causal = causal };
+
     /// <summary>Where the first NaN or infinity stands, such as "a2[3, 1] is NaN", or null if every entry is finite.</summary>
     public string? FirstNonFinite() =>
         NonFinite(A1, "a1") ?? NonFinite(A2, "a2") ?? NonFinite(A3, "a3")

@@ -27,6 +27,8 @@ public sealed class ExactGradient : IGradientKernel
 
     public IReadOnlyList<Axis> Axes { get; } = [];
 
+    public bool TakesMask => true;
+
     public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)
     {
         if ((double)Projection.Padded(d) * DominatedRows<double>.PaddedKeys(n) > Array.MaxLength)

@@ -20,7 +20,11 @@ public interface IGradientKernel
     /// conduct.</summary>
     bool IsExact => false;
 
-    /// <summary>What a call will cost, without making it.</summary>
+    /// <summary>Whether it computes a problem whose row i sees keys 0 to i only; if not, <see cref="GradientCall"/> refuses such a
+    /// one before the kernel is called.</summary>
+    bool TakesMask => false;
+
+    /// <summary>What a call on one problem without a mask will cost, without making it.</summary>
     /// <exception cref="ArgumentException">The settings are impossible, such as a degree whose rank overflows; the
     /// message says what was given, what was needed and what to do.</exception>
     KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings);

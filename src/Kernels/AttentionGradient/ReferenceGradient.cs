@@ -27,6 +27,8 @@ public sealed class ReferenceGradient : IGradientKernel
 
     public IReadOnlyList<Axis> Axes { get; } = [];
 
+    public bool TakesMask => true;
+
     public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)
     {
         // A multiply-add in double-double is about 20 operations; only the mathematics' own are counted, as for the others.

@@ -32,6 +32,8 @@ public sealed partial class FilesFamily : IInstanceFamily
 
     public bool NeedsBound => false;
 
+    public bool DependsOnKey => false;
+
     /// <exception cref="InvalidDataException">A file is missing or not such a matrix.</exception>
     public AttentionProblem<double> Draw(InstanceRequest request)
     {

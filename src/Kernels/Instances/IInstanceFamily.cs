@@ -11,11 +11,15 @@ public interface IInstanceFamily
     /// <summary>One sentence for <c>experiments kernels</c>.</summary>
     string Summary { get; }
 
-    /// <summary>The family's own axes. <c>n</c>, <c>d</c>, <c>bound</c> and <c>repeats</c> are every family's and are not listed.</summary>
+    /// <summary>The family's own axes. <c>n</c>, <c>d</c>, <c>bound</c>, <c>repeats</c> and those of <see cref="InstanceAxes"/> are
+    /// every family's and are not listed.</summary>
     IReadOnlyList<Axis> Axes { get; }
 
     /// <summary>Whether a sweep must name <c>bound</c>.</summary>
     bool NeedsBound { get; }
+
+    /// <summary>Whether another key gives another instance; false for matrices that are given, of which there is one.</summary>
+    bool DependsOnKey => true;
 
     /// <summary>Draws the instance: the same bits for the same request on every machine.</summary>
     /// <exception cref="ArgumentException">The request is impossible; the message says what to do.</exception>

@@ -38,7 +38,7 @@ public sealed record CostModel
     /// <param name="reference">Prediction of the exact float64 call; null when there is no reference.</param>
     public double InstanceSeconds(InstanceSpec instance, Prediction? reference)
     {
-        double numbers = (4.0 * instance.N * instance.D) + (2.0 * instance.D * instance.D);
+        double numbers = instance.Parts * ((4.0 * instance.N * instance.D) + (2.0 * instance.D * instance.D));
         return (numbers * DrawSecondsPerNumber) + (reference is Prediction p ? p.Flops / FlopsPerSecond : 0);
     }
 
@@ -48,8 +48,8 @@ public sealed record CostModel
         double n = instance.N;
         double d = instance.D;
         int width = trial.Precision == "float32" ? 4 : 8;
-        double numbers = (4 * n * d) + (2 * d * d);
-        double bytes = (numbers * 8) + (width == 4 ? numbers * 4 : 0) + (((n * d) + (d * d)) * width) + prediction.StateBytes;
+        double numbers = instance.Parts * ((4 * n * d) + (2 * d * d)), output = instance.Parts * ((n * d) + (2 * d * d));
+        double bytes = (numbers * 8) + (width == 4 ? numbers * 4 : 0) + (output * width) + prediction.StateBytes;
         return bytes < long.MaxValue ? (long)bytes : long.MaxValue;
     }
 }

@@ -26,6 +26,11 @@ public sealed record InstanceSpec(
     private InstanceSpec(InstanceSpec original) =>
         (Family, N, D, Bound, Repeat, Seed, Settings, Parameters) = original;
 
+    /// <summary>Heads times batch: how many independent problems of this n and d a call computes.</summary>
+    public long Parts => Whole("heads") * Whole("batch");
+
     /// <summary>128 bits of a hash of the canonical text: the same instance has the same key in any sweep, anywhere.</summary>
     public Guid Key => _key ??= Identity.KeyOf(this);
+
+    private long Whole(string axis) => Settings.TryGetValue(axis, out object? value) && value is long whole ? whole : 1;
 }

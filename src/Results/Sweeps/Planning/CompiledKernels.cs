@@ -20,7 +20,11 @@ internal sealed class CompiledKernels
     {
         _instances = instances;
         _instanceSlots = instances.Template.Length;
-        Mask = instances.MaskOf("n") | instances.MaskOf("d");
+        foreach (string name in SweepExpansion.Predicted.Where(instances.Has))
+        {
+            Mask |= instances.MaskOf(name);
+        }
+
         foreach (KernelBlock kernels in spec.Kernels)
         {
             Block block = new(kernels, catalog, instances, choices, words, this);
@@ -29,7 +33,7 @@ internal sealed class CompiledKernels
         }
     }
 
-    /// <summary>The instance dimensions on which an instance's trials depend: n, d, and what the kernels' expressions name.</summary>
+    /// <summary>The instance dimensions on which an instance's trials depend: n, d, heads, batch, the mask, and what the kernels' expressions name.</summary>
     public ulong Mask { get; }
 
     /// <summary>Whether every instance surely has a trial.</summary>

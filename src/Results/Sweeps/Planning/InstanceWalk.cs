@@ -2,7 +2,7 @@ namespace Experiments.Results.Sweeps.Planning;
 
 /// <summary>Visits a block of instances by what its trials depend on, counting the rest by structure.</summary>
 /// <remarks>
-/// The dimensions are split in three. Those on which the kernels' trials depend (n, d, and what the kernels' expressions
+/// The dimensions are split in three. Those on which the kernels' trials depend (n, d, heads, batch, the mask, and what the kernels' expressions
 /// name) are walked one combination at a time. The others that some condition or expression of the block touches fall
 /// into components that share no condition: a component's surviving combinations are counted once, or once for each
 /// outer combination if one of its conditions looks outside. What nothing touches (repeats, most often) is a factor. So

@@ -1,0 +1,117 @@
+using Experiments.Grains.Running;
+using Experiments.Results.Outcomes;
+using Experiments.Results.Sweeps;
+using static Experiments.Grains.Tests.TestWorkbench;
+
+namespace Experiments.Grains.Tests;
+
+/// <summary>Scale, mask, heads and batch from the sweep file to the outcome, with the kernels of this build.</summary>
+public sealed class InstanceAxesTests
+{
+    private static readonly Catalog Catalog = BuiltInCatalog.Create();
+
+    [Fact]
+    public void Heads_and_batch_are_one_trial_whose_answer_is_that_of_all_its_problems_at_any_number_of_threads()
+    {
+        TrialOutcome[] one = Outcomes("heads: 1", "{kernel: exact, precision: float64}");
+        TrialOutcome[] six = Outcomes("heads: 3, batch: 2", "{kernel: exact, precision: [float32, float64], threads: [1, 2, 4]}");
+
+        Assert.Single(one);
+        Assert.Equal(6, six.Length);
+        Assert.All(six, o => Assert.True(o.Status == TrialStatus.Done, o.Reason));
+        Assert.Equal(2, six.Select(o => o.Digest).Distinct().Count());
+        Assert.Single(six.Where(o => o.Spec.Precision == "float64").Select(o => o.Digest).Distinct());
+        Assert.All(six, o => Assert.Equal(6 * one[0].Flops!.Value, o.Flops!.Value));
+        Assert.All(six.Where(o => o.Spec.Precision == "float64"), o => Assert.Equal(0, o.GradientRelativeError));
+        Assert.All(six.Where(o => o.Spec.Precision == "float32"), o => Assert.InRange(o.GradientRelativeError!.Value, 1e-12, 1e-4));
+        Assert.All(six, o => Assert.InRange(o.Loss!.Value / one[0].Loss!.Value, 4, 8));
+        Assert.All(six, o => Assert.NotNull(o.MaxLogit));
+    }
+
+    [Fact]
+    public void Scale_and_mask_reach_the_kernel_and_its_reference()
+    {
+        TrialOutcome[] outcomes = Outcomes("scale: [d, sqrt-d], mask: [none, causal]", "{kernel: [exact, reference], precision: float64}");
+
+        Assert.Equal(8, outcomes.Length);
+        Assert.All(outcomes, o => Assert.InRange(o.GradientRelativeError!.Value, 0, 1e-10));
+        Assert.Equal(8, outcomes.Select(o => o.Digest).Distinct().Count());
+
+        // Nobody's largest logit exceeds B² d over the divisor.
+        Assert.All(outcomes, o => Assert.InRange(o.MaxLogit!.Value, 0, o.Instance.Settings["scale"] is "d" ? 1 : 2));
+        double exact = outcomes.First(o => o.Instance.Settings["mask"] is "none").Flops!.Value;
+        Assert.Equal(exact * 41 / 80, outcomes.First(o => o.Instance.Settings["mask"] is "causal").Flops!.Value, exact * 1e-9);
+    }
+
+    [Fact]
+    public void A_kernel_that_takes_no_mask_is_refused_where_the_file_stands_and_where_can_leave_it_out()
+    {
+        SweepFileException refused = Assert.Throws<SweepFileException>(() => Read("mask: [none, causal]", "{kernel: low-rank, degree: 2}"));
+
+        Assert.Contains("mask is causal, and low-rank takes no mask", Assert.Single(refused.Faults).Message, StringComparison.Ordinal);
+        SweepSpec spec = Read("mask: [none, causal]", "{kernel: [exact, low-rank], degree: 2, where: mask == none or kernel == exact}");
+        Assert.Equal(3, new SweepExpansion(spec, Catalog).Count(TestContext.Current.CancellationToken).Trials);
+    }
+
+    [Fact]
+    public void A_trial_of_a_mask_that_comes_past_the_plan_fails_with_the_reason()
+    {
+        InstanceSpec instance = new(
+            "small", 8, 2, null, 0, 1, new Dictionary<string, object> { ["mask"] = "causal" }, new Dictionary<string, object>());
+        SweepPlan plan = Plan([Trial("low-rank")]) with { At = i => new InstancePlan(i, instance, [Trial("low-rank")]) };
+        TrialOutcome outcome = Assert.Single(Run(With(new Fake("low-rank")), plan).Outcomes);
+
+        Assert.Equal(TrialStatus.Failed, outcome.Status);
+        Assert.StartsWith("mask is causal, and low-rank takes no mask", outcome.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_heads_and_batch_need_is_predicted_and_skipped_before_anything_is_allocated()
+    {
+        const string Kernel = "{kernel: exact, precision: float64}";
+        SweepForecast one = Forecast("heads: 1", Kernel), many = Forecast("heads: 16, batch: 8", Kernel);
+        const long Numbers = (5 * 40 * 4) + (4 * 4 * 4);
+        Assert.InRange(many.LargestBytes - one.LargestBytes, 127 * 8 * Numbers, (127 * 8 * Numbers) + (128 * 4096));
+        Assert.InRange(many.Seconds / one.Seconds, 5, 128.5);
+
+        TrialOutcome skipped = Assert.Single(
+            Outcomes("heads: 1024, batch: 1024", Kernel, limits: new Limits { MemoryBytes = 100 << 20 }));
+        Assert.Equal(TrialStatus.Skipped, skipped.Status);
+        Assert.EndsWith("limit 100 MiB", skipped.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_instance_that_names_none_of_the_axes_has_the_key_that_it_always_had()
+    {
+        InstanceSpec instance = Expand("", "{kernel: exact}").At(0)!.Instance;
+
+        Assert.Empty(instance.Settings);
+        Assert.Equal(1, instance.Parts);
+        Assert.Equal("instance/1\nfamily=uniform\nn=40\nd=4\nbound=1\nrepeat=0\nseed=5", Identity.Canonical(instance));
+        Assert.Equal("uniform n=40 d=4 bound=1 heads=2 mask=causal repeat=0", Describe.Instance(
+            Expand("heads: 2, mask: causal", "{kernel: exact}").At(0)!.Instance));
+    }
+
+    private static SweepSpec Read(string axes, string kernel) => SweepFile.Parse(
+        $$"""
+        name: axes
+        seed: 5
+        instances: {family: uniform, n: 40, d: 4, bound: 1{{(axes.Length > 0 ? ", " + axes : "")}}}
+        kernels: [{{kernel}}]
+        measure: {rounds: 1, min_time: 0, max_noise: 0}
+        """,
+        "axes.yaml", AppContext.BaseDirectory, Catalog);
+
+    private static SweepExpansion Expand(string axes, string kernel) => new(Read(axes, kernel), Catalog);
+
+    private static SweepForecast Forecast(string axes, string kernel) =>
+        Expand(axes, kernel).Forecast(new CostModel(), TestContext.Current.CancellationToken);
+
+    private static TrialOutcome[] Outcomes(string axes, string kernel, Limits? limits = null)
+    {
+        SweepSpec spec = Read(axes, kernel);
+        SweepExpansion expansion = new(spec, Catalog);
+        SweepPlan plan = new(1, spec.Measure, limits ?? spec.Limits, expansion.At);
+        return [.. Run(Workbench.BuiltIn, plan, (int)expansion.ProductSize).Outcomes];
+    }
+}
