@@ -37,6 +37,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     private const double LogE = 1.4426950408889634;
 
+    // On squares of norms that were summed in T.
+    private const double Slack = 1.001;
+
     // What a chunk writes after its shares of dX and dY: loss, least row sum, largest |logit|, sum of their squares.
     private const int Extras = 4;
 
@@ -46,11 +49,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly int _n, _d, _stride, _tile, _rowsPerChunk, _share;
     private readonly bool _statistics, _keeps;
     private readonly AlignedBuffer<T> _keys, _values, _xT, _y, _yT;
-    private readonly double[] _shares, _base;
+    private readonly AlignedBuffer<double> _shares;
     private readonly List<int>[] _dominated;
     private readonly RowsForKeys<T>? _forKeys;
-    private readonly T[] _valueMean;
-    private readonly double[] _keyMean;
+    private readonly T[] _keyMean, _valueMean, _meanF, _meanFLow;
     private double _longestKey;
 
     public LaneRows(AttentionProblem<T> problem, GradientOutput<T> output, KernelContext context)
@@ -67,11 +69,12 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         ChunkCount = (_n + _rowsPerChunk - 1) / _rowsPerChunk;
         _share = (2 * _d * _d) + Extras;
         _keeps = Keeps(_n);
-        _shares = new double[(long)ChunkCount * _share];
+        _shares = new((long)ChunkCount * _share);
         _dominated = new List<int>[ChunkCount];
-        _base = new double[_d];
+        _keyMean = new T[_d];
         _valueMean = new T[_d];
-        _keyMean = new double[_d];
+        _meanF = new T[_d];
+        _meanFLow = new T[_d];
         if (output.DK is not null || output.DV is not null)
         {
             _forKeys = new(_n, _d, _stride);
@@ -109,7 +112,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         double stride = Stride(d), width = Width;
         double operands = ((2 * n * stride) + (3.0 * d * d)) * sizeof(T);
         double block = ((Keeps(n) ? n : TileOf(d)) + (12 * stride)) * width;
-        double scratch = (MostBlocks * block) + (TileOf(d) * width) + (2.0 * d * stride * V.Count);
+        double scratch = (MostBlocks * (block + ((stride + width) * width))) + ((TileOf(d) + 4) * width);
         int chunks = (n + RowsPerChunk(n, d) - 1) / RowsPerChunk(n, d);
         return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (chunks * ((2.0 * d * d) + Extras) * 8);
     }
@@ -118,21 +121,29 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     public void Prepare()
     {
         double scale = LogE / _problem.Divisor;
-        double[] keyMean = Mean(_problem.A2), valueMean = Mean(_problem.A3);
-        _longestKey = Math.Sqrt(Centre(_problem.A2, keyMean, _keys.Start));
-        Centre(_problem.A3, valueMean, _values.Start);
+        fixed (T* a2 = _problem.A2, a3 = _problem.A3, keyMean = _keyMean, valueMean = _valueMean)
+        {
+            Columns<V, T>.Mean(a2, _n, _d, keyMean);
+            Columns<V, T>.Mean(a3, _n, _d, valueMean);
+            _longestKey = Math.Sqrt(
+                double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start)) * Slack);
+            Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start);
+        }
+
         for (int k = 0; k < _d; k++)
         {
-            _valueMean[k] = T.CreateTruncating(valueMean[k]);
-            _keyMean[k] = keyMean[k];
+            double mean = 0;
             for (int m = 0; m < _d; m++)
             {
-                double y = double.CreateTruncating(_problem.Y[(m * _d) + k]);
-                _base[k] += valueMean[m] * y;
+                T y = _problem.Y[(m * _d) + k];
+                mean += double.CreateTruncating(_valueMean[m]) * double.CreateTruncating(y);
                 _xT.Start[(k * _d) + m] = T.CreateTruncating(double.CreateTruncating(_problem.X[(m * _d) + k]) * scale);
-                _y.Start[(m * _d) + k] = _problem.Y[(m * _d) + k];
-                _yT.Start[(k * _d) + m] = _problem.Y[(m * _d) + k];
+                _y.Start[(m * _d) + k] = y;
+                _yT.Start[(k * _d) + m] = y;
             }
+
+            _meanF[k] = T.CreateTruncating(mean);
+            _meanFLow[k] = T.CreateTruncating(mean - double.CreateTruncating(_meanF[k]));
         }
     }
 
@@ -142,27 +153,29 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         double least = double.PositiveInfinity, largest = 0;
         for (int chunk = 0; chunk < ChunkCount; chunk++)
         {
-            Span<double> extras = _shares.AsSpan((chunk * _share) + (2 * _d * _d), Extras);
+            Span<double> extras = Share(chunk)[(2 * _d * _d)..];
             least = Math.Min(least, extras[1]);
             largest = Math.Max(largest, extras[2]);
         }
 
-        ReduceTree(_shares, ChunkCount, _share);
+        ReduceTree(new Span<double>(_shares.Start, ChunkCount * _share), ChunkCount, _share);
+        Span<double> sums = Share(0);
         for (int i = 0; i < _d * _d; i++)
         {
-            dX[i] += _shares[i] / _problem.Divisor;
-            dY[i] += _shares[(_d * _d) + i];
+            dX[i] += sums[i] / _problem.Divisor;
+            dY[i] += sums[(_d * _d) + i];
         }
 
-        _output.Loss = _shares[2 * _d * _d] / 2;
+        _output.Loss = sums[2 * _d * _d] / 2;
         _output.MinRowSumOverN = least / _n;
         _output.MaxLogit = _statistics ? largest / LogE : double.NaN;
         double pairs = _problem.Causal ? (double)_n * (_n + 1) / 2 : (double)_n * _n;
-        _output.RmsLogit = _statistics ? Math.Sqrt(_shares[(2 * _d * _d) + 3] / pairs) / LogE : double.NaN;
+        _output.RmsLogit = _statistics ? Math.Sqrt(sums[(2 * _d * _d) + 3] / pairs) / LogE : double.NaN;
     }
 
     public void Dispose()
     {
+        _shares.Dispose();
         _forKeys?.Dispose();
         _keys.Dispose();
         _values.Dispose();
@@ -173,14 +186,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     protected override void Take()
     {
-        using Scratch scratch = new(Math.Min(MostBlocks, _rowsPerChunk / Width), _keeps ? _n : _tile, _tile, _d, _stride);
+        using Scratch scratch = new(Math.Min(MostBlocks, _rowsPerChunk / Width), _keeps ? _n : _tile, _tile, _stride);
         Block[] blocks = scratch.Blocks;
         for (int chunk = Next(); chunk >= 0; chunk = Next())
         {
-            Span<double> share = _shares.AsSpan(chunk * _share, _share);
+            Span<double> share = Share(chunk);
+            share.Clear();
             share[(2 * _d * _d) + 1] = double.PositiveInfinity;
             List<int> dominated = _dominated[chunk] = [];
-            new Span<T>(scratch.ProductsX, 2 * _d * _stride * V.Count).Clear();
             int end = Math.Min(_n, (chunk + 1) * _rowsPerChunk);
             for (int first = chunk * _rowsPerChunk; first < end; first += blocks.Length * Width)
             {
@@ -192,19 +205,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
                 Rows(blocks.AsSpan(0, count), scratch, share, dominated);
             }
-
-            for (int r = 0; r < _d; r++)
-            {
-                for (int c = 0; c < _d; c++)
-                {
-                    T* x = scratch.ProductsX + ((((long)r * _stride) + c) * V.Count);
-                    T* y = scratch.ProductsY + ((((long)r * _stride) + c) * V.Count);
-                    share[(r * _d) + c] = double.CreateTruncating(V.Sum(V.Load(x)));
-                    share[(_d * _d) + (r * _d) + c] = double.CreateTruncating(V.Sum(V.Load(y)));
-                }
-            }
         }
     }
+
+    private Span<double> Share(int chunk) => new(_shares.Start + ((long)chunk * _share), _share);
 
     private static int Stride(int d) => (d + 3) / 4 * 4;
 
@@ -220,46 +224,6 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         int rows = Math.Max((n + 63) / 64, Math.Min(2 * d, n / 16));
         return Math.Max(1, (rows + ChunkUnit - 1) / ChunkUnit) * ChunkUnit;
-    }
-
-    /// <summary>The columns' means, taken from the first row, so that identical rows have exactly themselves.</summary>
-    private double[] Mean(T[] matrix)
-    {
-        double[] mean = new double[_d];
-        for (int i = 1; i < _n; i++)
-        {
-            for (int k = 0; k < _d; k++)
-            {
-                mean[k] += double.CreateTruncating(matrix[((long)i * _d) + k]) - double.CreateTruncating(matrix[k]);
-            }
-        }
-
-        for (int k = 0; k < _d; k++)
-        {
-            mean[k] = double.CreateTruncating(matrix[k]) + (mean[k] / _n);
-        }
-
-        return mean;
-    }
-
-    /// <summary>Writes the rows without the mean, padded with zeros; returns the largest square of a norm.</summary>
-    private double Centre(T[] matrix, double[] mean, T* to)
-    {
-        double largest = 0;
-        for (int i = 0; i < _n; i++)
-        {
-            double square = 0;
-            for (int k = 0; k < _stride; k++)
-            {
-                double value = k < _d ? double.CreateTruncating(matrix[((long)i * _d) + k]) - mean[k] : 0;
-                square += value * value;
-                to[((long)i * _stride) + k] = T.CreateTruncating(value);
-            }
-
-            largest = square <= largest ? largest : square;
-        }
-
-        return largest;
     }
 
     private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated)
@@ -297,13 +261,26 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Backward(blocks, scratch.P);
             foreach (Block block in blocks)
             {
-                Fold(block, scratch);
+                Clean(block);
             }
+
+            for (int b = 0; b < blocks.Length; b++)
+            {
+                Columns<V, T>.ToRows(blocks[b].A1, Width, _d, _stride, scratch.Left + ((long)b * Width * _stride));
+            }
+
+            AddProduct(blocks, scratch, share, static b => new(b.DQ));
+            for (int b = 0; b < blocks.Length; b++)
+            {
+                Columns<V, T>.ToRows(blocks[b].Mixed, Width, _d, _stride, scratch.Left + ((long)b * Width * _stride));
+            }
+
+            AddProduct(blocks, scratch, share[(_d * _d)..], static b => new(b.C));
         }
     }
 
-    /// <summary>Adds a finished block to the products A1ᵀ dQ and (f A3)ᵀ c.</summary>
-    private void Fold(Block block, Scratch scratch)
+    /// <summary>Takes the dominated rows out of a finished block, and hands out dQ where it is asked for.</summary>
+    private void Clean(Block block)
     {
         foreach (int row in block.Dominated)
         {
@@ -314,8 +291,6 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             }
         }
 
-        Tiles<V, T>.AddProducts(block.A1, block.DQ, _d, _stride, scratch.ProductsX);
-        Tiles<V, T>.AddProducts(block.Mixed, block.C, _d, _stride, scratch.ProductsY);
         if (_output.DQ is T[] dQ)
         {
             T divisor = T.CreateTruncating(_problem.Divisor);
@@ -329,31 +304,59 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    /// <summary>sums += leftᵀ right over the blocks' rows, (d, d), in T within the blocks and in double from there on; left stands
+    /// in the scratch.</summary>
+    private void AddProduct(Span<Block> blocks, Scratch scratch, Span<double> sums, Func<Block, Column> right)
+    {
+        int rows = blocks.Length * Width;
+        for (int panel = 0; panel < _d; panel += Width)
+        {
+            int columns = Math.Min(Width, _d - panel);
+            for (int b = 0; b < blocks.Length; b++)
+            {
+                Columns<V, T>.ToRows(
+                    right(blocks[b]).Start + ((long)panel * Width), Width, columns, Width, scratch.Right + ((long)b * Width * Width));
+            }
+
+            for (int m = 0; m < _d; m += 4)
+            {
+                new Span<T>(scratch.Product, 4 * Width).Clear();
+                Tiles<V, T>.Accumulate(scratch.Left + m, _stride, scratch.Right, rows, scratch.Product);
+                for (int i = m; i < Math.Min(_d, m + 4); i++)
+                {
+                    for (int k = 0; k < columns; k++)
+                    {
+                        sums[(i * _d) + panel + k] += double.CreateTruncating(scratch.Product[((i - m) * Width) + k]);
+                    }
+                }
+            }
+        }
+    }
+
     /// <summary>The rows of A1 and their queries, in units of log 2. True when no key can dominate any of them.</summary>
     private bool Queries(Block block)
     {
-        for (int k = 0; k < _d; k++)
+        fixed (T* a1 = &_problem.A1[(long)block.First * _d])
         {
-            T* column = block.A1 + ((long)k * Width);
-            for (int v = 0; v < Width; v++)
+            Columns<V, T>.FromRows(a1, block.Rows, _d, block.A1);
+        }
+
+        T* q = block.Q, squares = block.Inverse;
+        Tiles<V, T>.Dot<Plain<V, T>>(_xT.Start, _d, _d, block.A1, _d, block.Zero, q, q);
+        new Span<T>(squares, Width).Clear();
+        for (int i = 0; i < _d * Width; i += Width)
+        {
+            for (int v = 0; v < Width; v += V.Count)
             {
-                column[v] = v < block.Rows ? _problem.A1[((long)(block.First + v) * _d) + k] : T.Zero;
+                V value = V.Load(q + i + v);
+                V.MulAdd(value, value, V.Load(squares + v)).Store(squares + v);
             }
         }
 
-        T* q = block.Q;
-        block.ClearStart();
-        Tiles<V, T>.Dot<Plain<V, T>>(_xT.Start, _d, _d, block.A1, _d, block.Start, q, q);
         double longest = 0;
         for (int v = 0; v < block.Rows; v++)
         {
-            double square = 0;
-            for (int k = 0; k < _d; k++)
-            {
-                double value = double.CreateTruncating(q[(k * Width) + v]);
-                square += value * value;
-            }
-
+            double square = double.CreateTruncating(squares[v]) * Slack;
             longest = square <= longest ? longest : square;
         }
 
@@ -373,7 +376,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         {
             for (int v = 0; v < Width; v++)
             {
-                start[v] += block.Q[(k * Width) + v] * T.CreateTruncating(_keyMean[k]);
+                start[v] += block.Q[(k * Width) + v] * _keyMean[k];
             }
         }
 
@@ -592,44 +595,55 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
 
         Tiles<V, T>.Dot<Plain<V, T>>(_yT.Start, _d, _d, g, _d, block.Zero, f, f);
-        double loss = 0, least = double.PositiveInfinity;
-        for (int v = 0; v < Width; v++)
+        fixed (T* e = &_problem.E[(long)block.First * _d], forward = &_output.Forward[(long)block.First * _d])
         {
-            // Not more than a quarter to any key; a bounded block was shown to have none. NaN takes the careful way as well.
-            double sum = double.CreateTruncating(rowSums[v]);
-            bool counts = v < block.Rows && (block.Bounded || sum >= 4);
-            if (v < block.Rows && !counts)
+            // c takes E first. What stands against E is the mean's F in two parts, so that where they are close their
+            // difference is as good as E itself.
+            Columns<V, T>.FromRows(e, block.Rows, _d, c);
+            T* losses = block.Unwanted;
+            new Span<T>(losses, Width).Clear();
+            for (int k = 0; k < _d; k++)
             {
-                block.Dominated.Add(block.First + v);
+                V high = V.Broadcast(_meanF[k]), low = V.Broadcast(_meanFLow[k]);
+                for (int v = k * Width; v < (k + 1) * Width; v += w)
+                {
+                    V part = V.Load(f + v), residual = part + ((high - V.Load(c + v)) + low);
+                    T* loss = losses + v - (k * Width);
+                    V.MulAdd(residual, residual, V.Load(loss)).Store(loss);
+                    residual.Store(c + v);
+                    (part + high).Store(f + v);
+                }
             }
 
-            if (!counts)
+            Columns<V, T>.ToRows(f, block.Rows, _d, _d, forward);
+            double sum = 0, least = double.PositiveInfinity;
+            for (int v = 0; v < Width; v++)
             {
-                for (int k = 0; k < _d; k++)
+                // Not more than a quarter to any key; a bounded block was shown to have none. NaN takes the careful way as well.
+                double rowSum = double.CreateTruncating(rowSums[v]);
+                if (v < block.Rows && (block.Bounded || rowSum >= 4))
                 {
-                    c[(k * Width) + v] = T.Zero;
-                    g[(k * Width) + v] = T.Zero;
-                    mixed[(k * Width) + v] = T.Zero;
+                    least = Math.Min(least, rowSum);
+                    sum += double.CreateTruncating(losses[v]);
+                    continue;
+                }
+
+                if (v < block.Rows)
+                {
+                    block.Dominated.Add(block.First + v);
                 }
 
                 inverse[v] = T.Zero;
-                continue;
+                for (int k = 0; k < _d; k++)
+                {
+                    c[(k * Width) + v] = g[(k * Width) + v] = mixed[(k * Width) + v] = T.Zero;
+                }
             }
 
-            least = Math.Min(least, sum);
-            long row = (long)(block.First + v) * _d;
-            for (int k = 0; k < _d; k++)
-            {
-                double part = double.CreateTruncating(f[(k * Width) + v]);
-                double residual = part + (_base[k] - double.CreateTruncating(_problem.E[row + k]));
-                loss += residual * residual;
-                c[(k * Width) + v] = T.CreateTruncating(residual);
-                _output.Forward[row + k] = T.CreateTruncating(part + _base[k]);
-            }
+            share[2 * _d * _d] += sum;
+            share[(2 * _d * _d) + 1] = Math.Min(share[(2 * _d * _d) + 1], least);
         }
 
-        share[2 * _d * _d] += loss;
-        share[(2 * _d * _d) + 1] = Math.Min(share[(2 * _d * _d) + 1], least);
         Tiles<V, T>.Dot<Plain<V, T>>(_y.Start, _d, _d, c, _d, block.Zero, mixedC, mixedC);
         for (int v = 0; v < Width; v += w)
         {
@@ -770,16 +784,22 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         public void ClearStart() => new Span<T>(Start, Width).Clear();
     }
 
+    /// <summary>A [column][W] array of a block; a pointer cannot be what a delegate returns.</summary>
+    private readonly struct Column(T* start)
+    {
+        public T* Start { get; } = start;
+    }
+
     /// <summary>What one thread needs.</summary>
     private sealed class Scratch : IDisposable
     {
         private readonly AlignedBuffer<T> _all;
 
-        public Scratch(int blocks, int kept, int tile, int d, int stride)
+        public Scratch(int blocks, int kept, int tile, int stride)
         {
             long block = ((long)kept + ((long)Block.Wides * stride) + Block.Vectors) * Width;
-            long products = (long)d * stride * V.Count;
-            _all = new((blocks * block) + ((long)tile * Width) + (2 * products));
+            long rows = (long)blocks * Width;
+            _all = new((blocks * block) + ((long)tile * Width) + (rows * (stride + Width)) + (4L * Width));
             Blocks = new Block[blocks];
             for (int i = 0; i < blocks; i++)
             {
@@ -787,8 +807,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             }
 
             P = _all.Start + (blocks * block);
-            ProductsX = P + ((long)tile * Width);
-            ProductsY = ProductsX + products;
+            Right = P + ((long)tile * Width);
+            Product = Right + (rows * Width);
+            Left = Product + (4L * Width);
         }
 
         public Block[] Blocks { get; }
@@ -796,10 +817,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         /// <summary>One tile of logits, or of p.</summary>
         public T* P { get; }
 
-        /// <summary>A1ᵀ dQ of the chunk so far, [d][stride][Count]: the lanes are still apart.</summary>
-        public T* ProductsX { get; }
+        /// <summary>The blocks' rows one after another, [row][stride].</summary>
+        public T* Left { get; }
 
-        public T* ProductsY { get; }
+        /// <summary>W columns of the blocks' rows, [row][W].</summary>
+        public T* Right { get; }
+
+        /// <summary>Four rows of W columns of a product.</summary>
+        public T* Product { get; }
 
         public void Dispose() => _all.Dispose();
     }

@@ -166,28 +166,6 @@ internal static unsafe class Tiles<V, T>
         c32.Store(o3 + (2 * w));
     }
 
-    /// <summary>products[r][c] += a[r] b[c] lane by lane, the block's three vectors added: after its last block, the sum over the
-    /// lanes is aᵀ b over all rows. a and b are [d][W], products [d][stride][Count].</summary>
-    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
-    public static void AddProducts(T* a, T* b, int d, int stride, T* products)
-    {
-        int w = V.Count;
-        for (int r = 0; r < d; r++)
-        {
-            T* left = a + ((long)r * 3 * w);
-            V a0 = V.Load(left), a1 = V.Load(left + w), a2 = V.Load(left + (2 * w));
-            T* right = b, p = products + ((long)r * stride * w);
-            for (int c = 0; c < d; c++)
-            {
-                V sum = V.MulAdd(a0, V.Load(right), V.Load(p));
-                sum = V.MulAdd(a1, V.Load(right + w), sum);
-                V.MulAdd(a2, V.Load(right + (2 * w)), sum).Store(p);
-                right += 3 * w;
-                p += w;
-            }
-        }
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void End<TEnding>(V c0, V c1, V c2, T* factor, T* to)
         where TEnding : struct, IEnding<V, T>
