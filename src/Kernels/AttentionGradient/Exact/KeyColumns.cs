@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.AttentionGradient.Exact;
@@ -25,6 +26,7 @@ internal sealed unsafe class KeyColumns<V, T>(
 
     public int ChunkCount => (_n + Width - 1) / Width;
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void Take()
     {
         int depth = _d + 1;
@@ -92,6 +94,7 @@ internal sealed unsafe class KeyColumns<V, T>(
     }
 
     /// <summary>Rows of a matrix side by side, and a column of ones.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Turn(T* matrix, int first, int count, T* to)
     {
         for (int k = 0; k <= _d; k++)

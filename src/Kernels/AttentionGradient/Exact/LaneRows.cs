@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.AttentionGradient.Exact;
@@ -17,6 +18,7 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 ///           multiply-add a byte, which no second-level cache feeds at full speed.
 /// Scratch   The blocks' exponentials stay in memory, W n numbers a block, for the second half; beyond
 ///           <see cref="LargestScratch"/> bytes they are made again instead (one product and one exponential more), with the same bits.
+/// Compiled  at once and fully, all that loops: a sweep's first calls would else run code that is twenty times slower.
 /// Sums      in T over <see cref="Span"/> keys, those in T again: at n = 131072 no sum has more than 512 terms in a row.
 /// </remarks>
 internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
@@ -280,6 +282,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Takes the dominated rows out of a finished block, and hands out dQ where it is asked for.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Clean(Block block)
     {
         foreach (int row in block.Dominated)
@@ -306,6 +309,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     /// <summary>sums += leftᵀ right over the blocks' rows, (d, d), in T within the blocks and in double from there on; left stands
     /// in the scratch.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void AddProduct(Span<Block> blocks, Scratch scratch, Span<double> sums, Func<Block, Column> right)
     {
         int rows = blocks.Length * Width;
@@ -334,6 +338,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>The rows of A1 and their queries, in units of log 2. True when no key can dominate any of them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private bool Queries(Block block)
     {
         fixed (T* a1 = &_problem.A1[(long)block.First * _d])
@@ -366,6 +371,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>The largest |logit| and the sum of squares, in units of log 2 and of keys as they were given.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Survey(Block block, T* s, Span<double> facts)
     {
         int w = V.Count;
@@ -411,6 +417,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Start = −(largest logit) of every row.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Largest(Block block, T* s)
     {
         int w = V.Count;
@@ -440,6 +447,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Under a causal mask, what row i would see of key j &gt; i.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Hide(Block block, int key, int count, T* tile, T value)
     {
         if (_problem.Causal)
@@ -451,6 +459,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Exponentials(Block block, int key, int count, T* to, T* sums)
     {
         bool hides = _problem.Causal && key + count > block.First + 1;
@@ -476,6 +485,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Row sums and Σ e^s v.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Forward(Span<Block> blocks)
     {
         int keys = 0;
@@ -521,6 +531,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Backward(Span<Block> blocks, T* p)
     {
         int keys = 0;
@@ -573,6 +584,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>From the row sums and Σ e^s v: G, F, c, loss, and c̃ / l and −c̃·G / l for the second half.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Residuals(Block block, Span<double> share)
     {
         int w = V.Count;
@@ -665,6 +677,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>What the keys' gradients need of these rows; nothing of a dominated one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Leave(Block block, RowsForKeys<T> rows)
     {
         for (int v = 0; v < block.Rows; v++)
@@ -689,6 +702,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Add(T* from, T* to, int vectors)
     {
         for (int i = 0; i < vectors * V.Count; i += V.Count)
