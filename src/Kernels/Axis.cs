@@ -22,6 +22,7 @@ public enum AxisKind
 /// <param name="AppliesTo">Null, or another axis and the words of it under which this one means anything: where it does
 /// not apply, it is left out of the trial, so that a product over it makes no trial twice.</param>
 /// <param name="Required">Whether a sweep must name it.</param>
+/// <param name="Word">The one word that may stand for a number, such as auto; null where there is none.</param>
 public sealed record Axis(
     string Name,
     AxisKind Kind,
@@ -31,7 +32,8 @@ public sealed record Axis(
     double Maximum = double.PositiveInfinity,
     IReadOnlyList<string>? Choices = null,
     (string Axis, IReadOnlyList<string> Words)? AppliesTo = null,
-    bool Required = false);
+    bool Required = false,
+    string? Word = null);
 
 /// <summary>The values of a trial's own axes, by name. Values are long, double, string or bool.</summary>
 public sealed class Settings

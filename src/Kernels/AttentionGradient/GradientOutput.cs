@@ -45,6 +45,9 @@ public sealed class GradientOutput<T>(int n, int d)
     /// <summary>R, the largest |logit| the polynomial was fitted for; NaN for kernels without one.</summary>
     public double FittedRadius { get; set; } = double.NaN;
 
+    /// <summary>g, the degree of that polynomial, which the kernel may have chosen itself; NaN for kernels without one.</summary>
+    public double FittedDegree { get; set; } = double.NaN;
+
     /// <summary>Bound on the relative error of each exponential for |logits| ≤ R; NaN for kernels without one.</summary>
     public double PredictedExpError { get; set; } = double.NaN;
 

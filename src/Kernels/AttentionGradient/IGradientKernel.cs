@@ -29,6 +29,12 @@ public interface IGradientKernel
     /// message says what was given, what was needed and what to do.</exception>
     KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings);
 
+    /// <summary>The same where something is known of the data.</summary>
+    /// <param name="logitBound">No |logit| will exceed it, centred or not; infinite where nobody can tell.</param>
+    /// <exception cref="ArgumentException">The settings are impossible.</exception>
+    KernelCost PredictWithin(int n, int d, int bytesPerNumber, int threads, Settings settings, double logitBound) =>
+        Predict(n, d, bytesPerNumber, threads, settings);
+
     /// <summary>Computes gradient, loss and forward output into <paramref name="output"/>.</summary>
     /// <exception cref="KernelFailure">The answer would be wrong: a row sum that is not positive, a result not finite.</exception>
     /// <exception cref="OperationCanceledException">The context's token was cancelled; kernels look every few milliseconds.</exception>

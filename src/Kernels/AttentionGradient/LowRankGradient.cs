@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Numerics;
 using System.Runtime.Intrinsics;
 using Experiments.Kernels.AttentionGradient.LowRank;
@@ -14,10 +13,14 @@ namespace Experiments.Kernels.AttentionGradient;
 ///           dQ = ∇_q Σ_β b̂_|β| W_β q^β (c·M_β,h − r M_β,1) / D;  dX = A1ᵀ dQ.
 /// Form      paper (the default): b̂_m = a_(m−1) / m, G = g + 1: the exact formula with exp replaced by P.
 ///           reverse: b̂ = a, G = g: the true gradient of the loss with exp replaced by P.
-/// Basis     minimax (the default, as README.md argues: a guarantee for every input) or taylor (often better on random
-///           inputs, whose logits crowd around 0).
-/// Radius    R: the setting, or the least of two bounds that the data give in O(n d): Σ_c max|q_c| max|κ_c| and
-///           max‖q‖ max‖κ‖; then rounded up, see <see cref="ExpPolynomial.RoundUp"/>.
+/// Basis     minimax (the default: a guarantee for every input); taylor (often better on random inputs, whose logits crowd
+///           around 0); chebyshev (the series cut off: the warning that absolute error is the wrong thing to make small);
+///           hermite (least mean square error for normal logits of the data's mean and variance, which follow from Σ q,
+///           Σ κ, Σ q qᵀ and Σ κ κᵀ in O(n d²)); least-squares (on a sample of the logits, weight e^(−s/2), the same sample
+///           in every run). The last two have no guarantee.
+/// Degree    the setting; auto is the least for which PredictedExpError is within the tolerance.
+/// Radius    R: the setting (minimax, chebyshev), or the least of two bounds that the data give in O(n d): Σ_c max|q_c| max|κ_c|
+///           and max‖q‖ max‖κ‖; then rounded up by these two, see <see cref="ExpPolynomial.RoundUp"/>.
 /// Cost      n (d + 1) (2 K + k) multiply-adds and 4 n K more, K = C(d + G, G), k = C(d + g, g); state K (d + 1).
 /// Error     each exponential is off by at most PredictedExpError for |logits| ≤ R; a row sum that is not positive is a
 ///           failure, not a number.
@@ -32,23 +35,38 @@ public sealed class LowRankGradient : IGradientKernel
 
     public IReadOnlyList<Axis> Axes { get; } =
     [
-        new("degree", AxisKind.Integer, "Degree g of the polynomial that stands for exp; the rank is C(d + g, g).",
-            Minimum: 1, Maximum: ExpPolynomial.MaxDegree, Required: true),
-        new("basis", AxisKind.Choice, "Where the coefficients come from: Taylor at 0, or relative minimax on [−R, R].",
-            Default: "minimax", Choices: ["taylor", "minimax"]),
+        new("degree", AxisKind.Integer, "Degree g of the polynomial that stands for exp; the rank is C(d + g, g). auto: by tolerance.",
+            Minimum: 1, Maximum: ExpPolynomial.MaxDegree, Required: true, Word: LowRankChoice.Auto),
+        new("tolerance", AxisKind.Real, "Relative error of exp that an automatic degree has to keep.",
+            Default: LowRankChoice.UsualTolerance, Minimum: 1e-15, Maximum: 0.5, AppliesTo: ("degree", [LowRankChoice.Auto])),
+        new("basis", AxisKind.Choice,
+            "Where the coefficients come from: an interval [−R, R] (minimax, chebyshev), 0 (taylor) or the logits (the others).",
+            Default: "minimax", Choices: LowRankChoice.Bases),
         new("form", AxisKind.Choice,
             "paper: the exact formula with exp replaced; reverse: the gradient of the approximated loss.",
             Default: "paper", Choices: ["paper", "reverse"]),
         new("centred", AxisKind.Flag, "Whether the mean key is subtracted first, which leaves the exact gradient unchanged.",
             Default: true),
         new("radius", AxisKind.Real, "R, the largest |logit| to fit for; left out, a safe bound is computed from the data.",
-            Minimum: ExpPolynomial.MinRadius, Maximum: ExpPolynomial.MaxRadius, AppliesTo: ("basis", ["minimax"])),
+            Minimum: ExpPolynomial.MinRadius, Maximum: ExpPolynomial.MaxRadius, AppliesTo: ("basis", LowRankChoice.OnInterval)),
     ];
 
-    public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)
+    public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) =>
+        PredictWithin(n, d, bytesPerNumber, threads, settings, double.PositiveInfinity);
+
+    /// <summary>As <see cref="IGradientKernel.PredictWithin"/>. An automatic degree is predicted from the
+    /// radius if one is given, else from the bound, which the data may turn out to keep far within; without either it is the highest
+    /// degree there is room for.</summary>
+    public KernelCost PredictWithin(int n, int d, int bytesPerNumber, int threads, Settings settings, double logitBound)
     {
         // Vectors of 64 bytes are supposed: with narrower ones there is less padding.
         LowRankChoice choice = LowRankChoice.Of(settings, d);
+        if (choice.IsAutomatic)
+        {
+            choice = choice.WithDegreeFor(choice.Radius ?? logitBound) ?? choice.WithHighestDegree();
+            choice.ThrowIfTooLarge();
+        }
+
         double all = choice.Features, value = choice.ValueFeatures, lanes = 64.0 / bytesPerNumber, columns = d + 1;
         double flops = n * ((2 * columns * ((2 * all) + value)) + (6.0 * d * d) + (6 * all));
         double slots = all + (lanes * (d + 1)), rows = KeyShape.Tile(value * bytesPerNumber, slots * columns * bytesPerNumber);
@@ -102,9 +120,10 @@ public sealed class LowRankGradient : IGradientKernel
         output.MaxLogit = double.NaN;
         output.RmsLogit = double.NaN;
         context.Phase?.Invoke("project");
-        using Projections<T> projections = new(problem, choice.Centred, cancellation);
+        using Projections<T> projections = new(problem, choice.Centred, choice.Basis == "hermite", cancellation);
         projections.Run(context.Threads);
-        ExpPolynomial polynomial = Fit(choice, projections.Bound);
+        (choice, ExpPolynomial polynomial) = LogitFit.Of(choice, problem, projections);
+        output.FittedDegree = choice.Degree;
         output.FittedRadius = polynomial.Radius;
         output.PredictedExpError = polynomial.RelativeError;
 
@@ -127,32 +146,8 @@ public sealed class LowRankGradient : IGradientKernel
         rows.Run(rows.ChunkCount, context.Threads, cancellation);
 
         context.Phase?.Invoke("reduce");
-        rows.Finish(choice.Minimax
+        rows.Finish(choice.Basis == "minimax"
             ? "raise the degree, lower the bound, or leave radius out"
             : "raise the degree, use basis minimax, or lower the bound");
-    }
-
-    private static ExpPolynomial Fit(LowRankChoice choice, double bound)
-    {
-        if (!double.IsFinite(bound))
-        {
-            throw new KernelFailure("The bound on the logits is not finite: an input is not, or entries are too large.");
-        }
-
-        if (!choice.Minimax)
-        {
-            return ExpPolynomial.Taylor(choice.Degree, bound);
-        }
-
-        double radius = choice.Radius ?? bound;
-        if (radius > ExpPolynomial.MaxRadius)
-        {
-            throw new KernelFailure(
-                $"|logits| may reach {radius.ToString("G4", CultureInfo.InvariantCulture)} (a bound from the data), where "
-                + $"no polynomial of degree {choice.Degree} is near exp; fits go up to {ExpPolynomial.MaxRadius}. Lower the "
-                + "bound, or set radius to what the logits do reach.");
-        }
-
-        return ExpPolynomial.Minimax(choice.Degree, radius);
     }
 }

@@ -103,6 +103,150 @@ public sealed record ExpPolynomial(double[] A, double Radius, double RelativeErr
         return Fits.GetOrAdd(key, static k => RemezExchange.Fit(k.Degree, k.Radius));
     }
 
+    /// <summary>The Chebyshev series of exp on [−R, R], cut off: best in absolute error, to a few percent, and so worst in relative
+    /// error at −R, where it may be negative. Kept as the warning that it is.</summary>
+    /// <param name="radius">R; rounded up by <see cref="RoundUp"/>, and the result says to what.</param>
+    /// <remarks>e^(R x) = I_0(R) + 2 Σ I_m(R) T_m(x), I the modified Bessel functions, by their series in double-double.</remarks>
+    /// <exception cref="ArgumentOutOfRangeException">R is not between 0 and <see cref="MaxRadius"/>, or the degree not in
+    /// 1 … 24.</exception>
+    public static ExpPolynomial Chebyshev(int degree, double radius)
+    {
+        CheckDegree(degree);
+        if (!(radius >= 0 && radius <= MaxRadius))
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(radius), $"R = {radius}: Chebyshev series are made for R from 0 to {MaxRadius}.");
+        }
+
+        double r = RoundUp(radius);
+        DoubleDouble[] sum = new DoubleDouble[degree + 1], before = new DoubleDouble[degree + 1], now = new DoubleDouble[degree + 1];
+        before[0] = DoubleDouble.One;
+        now[1] = DoubleDouble.One;
+        sum[0] = Bessel(0, r);
+        sum[1] = Bessel(1, r) * 2.0;
+        for (int m = 2; m <= degree; m++)
+        {
+            // T_m = 2 x T_(m−1) − T_(m−2).
+            DoubleDouble[] next = new DoubleDouble[degree + 1];
+            DoubleDouble factor = Bessel(m, r) * 2.0;
+            for (int k = 0; k <= m; k++)
+            {
+                next[k] = (k > 0 ? now[k - 1] * 2.0 : DoubleDouble.Zero) - before[k];
+                sum[k] += next[k] * factor;
+            }
+
+            (before, now) = (now, next);
+        }
+
+        return Of(sum, r, r);
+    }
+
+    /// <summary>The polynomial of least mean square error where logits are normal, N(μ, σ²).</summary>
+    /// <param name="mean">μ, of all logits.</param>
+    /// <param name="deviation">σ, of all logits; at 0 the result is Taylor's polynomial about μ.</param>
+    /// <param name="radius">R, as far as the error is looked at.</param>
+    /// <remarks>e^(μ + σ²/2) Σ Q_m(s) / m! with Q_m = σ^m He_m((s − μ)/σ), which Q_(m+1) = (s − μ) Q_m − m σ² Q_(m−1) gives without a
+    /// division. There is no guarantee off that distribution: the polynomial may be negative on [−R, R].</remarks>
+    public static ExpPolynomial Hermite(int degree, double mean, double deviation, double radius)
+    {
+        CheckDegree(degree);
+        DoubleDouble variance = DoubleDouble.Product(deviation, deviation);
+        DoubleDouble[] sum = new DoubleDouble[degree + 1], before = new DoubleDouble[degree + 1], now = new DoubleDouble[degree + 1];
+        now[0] = DoubleDouble.One;
+        sum[0] = DoubleDouble.One;
+        for (int m = 0; m < degree; m++)
+        {
+            DoubleDouble[] next = new DoubleDouble[degree + 1];
+            for (int k = 0; k <= m + 1; k++)
+            {
+                next[k] = (k > 0 ? now[k - 1] : DoubleDouble.Zero) - (now[k] * mean) - (before[k] * variance * m);
+                sum[k] += next[k] * DoubleDouble.InverseFactorial(m + 1);
+            }
+
+            (before, now) = (now, next);
+        }
+
+        DoubleDouble scale = DoubleDouble.Exp((variance * 0.5) + mean);
+        for (int k = 0; k <= degree; k++)
+        {
+            sum[k] *= scale;
+        }
+
+        return Of(sum, 1, radius);
+    }
+
+    /// <summary>The polynomial that fits e^s at sampled logits with the weight e^(−s/2), half way from absolute to relative error.</summary>
+    /// <param name="logits">The sample. Where fewer than g + 1 logits differ, the degree that they determine is fitted.</param>
+    /// <param name="radius">R, as far as the error is looked at.</param>
+    /// <remarks>In polynomials orthogonal over the sample (Forsythe 1957), in double-double, so that no normal equations are
+    /// formed. There is no guarantee away from the sample.</remarks>
+    public static ExpPolynomial LeastSquares(int degree, ReadOnlySpan<double> logits, double radius)
+    {
+        CheckDegree(degree);
+        double scale = double.Epsilon;
+        foreach (double s in logits)
+        {
+            scale = Math.Max(scale, Math.Abs(s));
+        }
+
+        int count = logits.Length;
+        DoubleDouble[] x = new DoubleDouble[count], weight = new DoubleDouble[count], residual = new DoubleDouble[count];
+        DoubleDouble[] before = new DoubleDouble[count], now = new DoubleDouble[count];
+        for (int j = 0; j < count; j++)
+        {
+            x[j] = (DoubleDouble)logits[j] / scale;
+            weight[j] = DoubleDouble.Exp(-logits[j]);
+            residual[j] = DoubleDouble.Exp(logits[j]);
+            now[j] = DoubleDouble.One;
+        }
+
+        // The same two polynomials as powers of x.
+        DoubleDouble[] sum = new DoubleDouble[degree + 1], powersBefore = new DoubleDouble[degree + 1], powers = new DoubleDouble[degree + 1];
+        powers[0] = DoubleDouble.One;
+        DoubleDouble normBefore = DoubleDouble.One;
+        double first = 0;
+        for (int m = 0; m <= degree; m++)
+        {
+            DoubleDouble norm = DoubleDouble.Zero, product = DoubleDouble.Zero, moved = DoubleDouble.Zero;
+            for (int j = 0; j < count; j++)
+            {
+                DoubleDouble weighed = weight[j] * now[j], square = weighed * now[j];
+                norm += square;
+                moved += square * x[j];
+                product += weighed * residual[j];
+            }
+
+            // What is left of a polynomial that is 0 at every logit is its rounding.
+            first = m == 0 ? norm.High : first;
+            if (!(norm.High > first * 1e-50))
+            {
+                break;
+            }
+
+            DoubleDouble coefficient = product / norm, alpha = moved / norm, beta = m == 0 ? DoubleDouble.Zero : norm / normBefore;
+            for (int j = 0; j < count; j++)
+            {
+                residual[j] -= coefficient * now[j];
+                (before[j], now[j]) = (now[j], ((x[j] - alpha) * now[j]) - (beta * before[j]));
+            }
+
+            DoubleDouble[] next = new DoubleDouble[degree + 1];
+            for (int k = 0; k <= m; k++)
+            {
+                sum[k] += coefficient * powers[k];
+            }
+
+            for (int k = 0; k <= Math.Min(m + 1, degree); k++)
+            {
+                next[k] = (k > 0 ? powers[k - 1] : DoubleDouble.Zero) - (alpha * powers[k]) - (beta * powersBefore[k]);
+            }
+
+            (powersBefore, powers, normBefore) = (powers, next, norm);
+        }
+
+        return Of(sum, scale, radius);
+    }
+
     /// <summary>About 2 J_(g+1)(R), what relative minimax leaves; within 8 % where g + 1 > R.</summary>
     public static double ElementaryError(int degree, double radius)
     {
@@ -113,6 +257,55 @@ public sealed record ExpPolynomial(double[] A, double Radius, double RelativeErr
         }
 
         return power * Math.Exp(-radius * radius / (4 * (degree + 2)));
+    }
+
+    /// <summary>I_m(R) = Σ (R/2)^(m+2k) / (k! (m+k)!), of positive terms.</summary>
+    private static DoubleDouble Bessel(int m, double radius)
+    {
+        DoubleDouble half = radius / 2, term = DoubleDouble.InverseFactorial(m), sum = DoubleDouble.Zero;
+        for (int i = 0; i < m; i++)
+        {
+            term *= half;
+        }
+
+        for (int k = 1; k < 200 && term.High > sum.High * 1e-34; k++)
+        {
+            sum += term;
+            term = term * half * half / (DoubleDouble)((double)k * (k + m));
+        }
+
+        return sum;
+    }
+
+    /// <summary>Powers of s / <paramref name="scale"/> become powers of s, and the error on [−R, R] is sought.</summary>
+    private static ExpPolynomial Of(DoubleDouble[] powers, double scale, double radius)
+    {
+        double[] a = new double[powers.Length];
+        DoubleDouble power = DoubleDouble.One;
+        for (int m = 0; m < a.Length; m++)
+        {
+            a[m] = (double)(powers[m] / power);
+            power *= scale;
+        }
+
+        // The error turns at most g + 2 times, and beyond the ends least of all: between so many points it hides 0.1 % at most.
+        // Where e^R leaves the range of double there is nothing to be near.
+        int points = 128 * (a.Length + 1);
+        double worst = radius < 300 ? 0 : double.PositiveInfinity;
+        for (int i = 0; i <= points && double.IsFinite(worst); i++)
+        {
+            double t = (2.0 * i / points) - 1, s = radius * t * (3 - (t * t)) / 2;
+            DoubleDouble value = powers[^1];
+            for (int m = powers.Length - 2; m >= 0; m--)
+            {
+                value = (value * (s / scale)) + powers[m];
+            }
+
+            double error = Math.Abs((double)((value * DoubleDouble.Exp(-s)) - DoubleDouble.One));
+            worst = double.IsNaN(error) ? double.PositiveInfinity : Math.Max(worst, error * 1.001);
+        }
+
+        return new(a, radius, worst);
     }
 
     private static void CheckDegree(int degree)

@@ -38,6 +38,12 @@ public sealed class KernelContractTests
     [InlineData(3, "minimax", "paper")]
     [InlineData(4, "minimax", "reverse")]
     [InlineData(6, "minimax", "paper")]
+    [InlineData(3, "chebyshev", "paper")]
+    [InlineData(4, "chebyshev", "reverse")]
+    [InlineData(3, "hermite", "paper")]
+    [InlineData(4, "hermite", "reverse")]
+    [InlineData(4, "least-squares", "paper")]
+    [InlineData(3, "least-squares", "reverse")]
     public void Low_rank_is_the_polynomial_on_dense_logits(int degree, string basis, string form)
     {
         PolynomialContract.Polynomial<double>(degree, basis, form, 0.5, 12);

@@ -175,6 +175,96 @@ public sealed class LowRankGradientTests(ITestOutputHelper log)
         Assert.True(Problems.Error(output.DQ, gold.DQ) < 1e-6);
     }
 
+    [Theory]
+    [InlineData("minimax", "paper")]
+    [InlineData("minimax", "reverse")]
+    [InlineData("taylor", "paper")]
+    [InlineData("chebyshev", "paper")]
+    public void An_automatic_degree_is_the_least_that_keeps_the_tolerance(string basis, string form)
+    {
+        AttentionProblem<double> problem = new UniformFamily().Draw(new(200, 3, 1.2, 5, Settings.None));
+        double[] gold = Problems.Run("exact", problem).DX;
+        int before = 0;
+        foreach (double tolerance in (double[])[1e-2, 1e-4, 1e-6, 1e-9])
+        {
+            Settings settings =
+                Problems.Set(("degree", "auto"), ("tolerance", tolerance), ("basis", basis), ("form", form));
+            GradientOutput<double> output = Problems.Run("low-rank", problem, settings);
+            int degree = (int)output.FittedDegree;
+            Assert.True(degree > before);
+            before = degree;
+            Assert.True(output.PredictedExpError <= tolerance);
+            GradientOutput<double> same = Problems.Run("low-rank", problem, Degree(degree, basis, form));
+            Assert.Equal(same.DX, output.DX);
+            Assert.True(degree == 1
+                || Problems.Run("low-rank", problem, Degree(degree - 1, basis, form)).PredictedExpError > tolerance);
+
+            // The reverse form is as good as the paper's of one degree less, whose exp is worse by about R / g.
+            double error = Problems.Error(output.DX, gold);
+            log.WriteLine($"{basis} {form} {tolerance}: degree {degree}, exp {output.PredictedExpError:G3}, dX {error:G3}");
+            Assert.True(error < tolerance * (form == "paper" ? 10 : 100));
+        }
+
+        Assert.Equal(
+            Problems.Run("low-rank", problem, Problems.Set(("degree", "auto"))).FittedDegree,
+            Problems.Run("low-rank", problem, Problems.Set(("degree", "auto"), ("tolerance", 1e-6))).FittedDegree);
+    }
+
+    [Fact]
+    public void A_prediction_of_an_automatic_degree_is_exact_for_a_given_radius_and_a_bound_else()
+    {
+        LowRankGradient kernel = new();
+        Settings automatic = Problems.Set(("degree", "auto"));
+        KernelCost given = kernel.Predict(1000, 3, 8, 1, Problems.Set(("degree", "auto"), ("radius", 2.0)));
+        Assert.Equal(kernel.Predict(1000, 3, 8, 1, Degree(9, "minimax")), given);
+        Assert.Equal(given, kernel.PredictWithin(1000, 3, 8, 1, automatic, 2));
+        AttentionProblem<double> problem = new UniformFamily().Draw(new(200, 3, 1.2, 5, Settings.None));
+        double degree = Problems.Run("low-rank", problem, automatic).FittedDegree;
+        KernelCost ran = kernel.Predict(200, 3, 8, 1, Degree((int)degree, "minimax"));
+        Assert.True(kernel.PredictWithin(200, 3, 8, 1, automatic, 2 * 1.2 * 1.2).Flops >= ran.Flops);
+        Assert.Equal(kernel.Predict(200, 3, 8, 1, Degree(24, "minimax")), kernel.Predict(200, 3, 8, 1, automatic));
+        Assert.True(kernel.Predict(200, 64, 8, 1, automatic).Flops > 0);
+    }
+
+    [Fact]
+    public void An_automatic_degree_without_a_law_or_within_reach_is_refused_with_advice()
+    {
+        AttentionProblem<double> problem = Problems.Random(1, 30, 3, 12);
+        Assert.Contains(
+            "no law to choose by",
+            Assert.Throws<ArgumentException>(() => Problems.Run(
+                "low-rank", problem, Problems.Set(("degree", "auto"), ("basis", "hermite")))).Message);
+        Assert.Contains(
+            "a number above 0 and below 1",
+            Assert.Throws<ArgumentException>(() => Problems.Run(
+                "low-rank", problem, Problems.Set(("degree", "auto"), ("tolerance", 0.0)))).Message);
+        Assert.Contains(
+            "Raise the tolerance",
+            Assert.Throws<KernelFailure>(() => Problems.Run(
+                "low-rank", problem, Problems.Set(("degree", "auto"), ("tolerance", 1e-12)))).Message);
+        Assert.Contains(
+            "fits go up to 24",
+            Assert.Throws<KernelFailure>(() => Problems.Run(
+                "low-rank", Problems.Random(1, 30, 3, 80), Problems.Set(("degree", "auto")))).Message);
+    }
+
+    [Fact]
+    public void Fits_to_the_logits_are_better_on_random_data_and_fail_on_corners()
+    {
+        AttentionProblem<double> random = new UniformFamily().Draw(new(512, 8, 2.0, 11, Settings.None));
+        double[] gold = Problems.Run("exact", random).DX;
+        double Of(string basis) => Problems.Error(Problems.Run("low-rank", random, Degree(6, basis)).DX, gold);
+        (double taylor, double minimax, double hermite, double squares) = (Of("taylor"), Of("minimax"), Of("hermite"), Of("least-squares"));
+        log.WriteLine($"taylor {taylor:G3} minimax {minimax:G3} hermite {hermite:G3} least-squares {squares:G3}");
+        Assert.True(hermite < taylor / 2 && squares < taylor / 2 && taylor < minimax);
+
+        // Logits that reach B² from both sides, far out in the tails of the normal distribution of their variance.
+        AttentionProblem<double> corner = new CornerFamily().Draw(new(256, 4, 2.5, 3, Settings.None));
+        KernelFailure failure = Assert.Throws<KernelFailure>(() => Problems.Run("low-rank", corner, Degree(3, "hermite")));
+        Assert.Contains("not positive", failure.Message);
+        Problems.Run("low-rank", corner, Degree(3, "minimax"));
+    }
+
     [Fact]
     public void A_causal_problem_is_refused()
     {

@@ -2,6 +2,7 @@ using System.Numerics;
 using CsCheck;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Contract;
+using Experiments.Kernels.AttentionGradient.LowRank;
 using Experiments.Kernels.Polynomials;
 using Experiments.Testing;
 
@@ -27,9 +28,8 @@ internal static class PolynomialContract
                 (int seed, int n, int d) = x;
                 AttentionProblem<T> problem = Problems.Random(seed, n, Math.Min(d, 6), logit).To<T>();
                 GradientOutput<T> output = Problems.Run("low-rank", problem, settings);
-                ExpPolynomial polynomial = basis == "minimax"
-                    ? ExpPolynomial.Minimax(degree, output.FittedRadius)
-                    : ExpPolynomial.Taylor(degree, output.FittedRadius);
+                ExpPolynomial polynomial = Fit(problem, degree, basis, output.FittedRadius);
+                Assert.Equal(polynomial.RelativeError, output.PredictedExpError, polynomial.RelativeError * 1e-3);
                 (double[] gold, double loss) = DenseEmulation.Compute(
                     problem.To<double>(), polynomial.A, form == "reverse" ? polynomial.A : polynomial.PaperHat(), centred: true);
 
@@ -40,5 +40,39 @@ internal static class PolynomialContract
                 Assert.Equal(loss, output.Loss, bar * (1 + loss));
             },
             iterations);
+    }
+
+    /// <summary>The polynomial that low-rank should have found, from the dense logits of queries rounded as it rounds them.</summary>
+    private static ExpPolynomial Fit<T>(AttentionProblem<T> problem, int degree, string basis, double radius)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        switch (basis)
+        {
+            case "taylor":
+                return ExpPolynomial.Taylor(degree, radius);
+            case "minimax":
+                return ExpPolynomial.Minimax(degree, radius);
+            case "chebyshev":
+                return ExpPolynomial.Chebyshev(degree, radius);
+        }
+
+        int n = problem.N, d = problem.D;
+        AttentionProblem<double> wide = problem.To<double>();
+        double[] q = [.. Problems.Product(wide.A1, wide.X, n, d).Select(x => double.CreateTruncating(T.CreateTruncating(x)))];
+        double[] mean = [.. Enumerable.Range(0, d).Select(k => Enumerable.Range(0, n).Average(j => wide.A2[(j * d) + k]))];
+        double Logit(int i, int j) => Enumerable.Range(0, d).Sum(k => q[(i * d) + k] * (wide.A2[(j * d) + k] - mean[k])) / d;
+        if (basis == "least-squares")
+        {
+            double[] sample = [.. Enumerable.Range(0, LogitSample.Count(n)).Select(at =>
+            {
+                (int row, int key) = LogitSample.Pair(n, at);
+                return Logit(row, key);
+            })];
+            return ExpPolynomial.LeastSquares(degree, sample, radius);
+        }
+
+        double[] all = [.. Enumerable.Range(0, n * n).Select(at => Logit(at / n, at % n))];
+        double average = all.Average();
+        return ExpPolynomial.Hermite(degree, average, Math.Sqrt(all.Average(s => (s - average) * (s - average))), radius);
     }
 }

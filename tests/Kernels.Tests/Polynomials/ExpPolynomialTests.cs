@@ -163,6 +163,107 @@ public sealed class ExpPolynomialTests
         }
     }
 
+    [Theory]
+    [InlineData(0.5, "8e-3 3e-5 4e-8 3e-11 2e-14")]
+    [InlineData(1, "1e-1 1e-3 8e-6 3e-8 7e-11")]
+    [InlineData(2, "3 1e-1 3e-3 4e-5 4e-7")]
+    [InlineData(4, "3e2 4e1 4 2e-1 7e-3")]
+    [InlineData(8, "8e5 3e5 8e4 1e4 2e3")]
+    public void The_error_of_the_Chebyshev_series_is_that_of_the_table(double radius, string errors)
+    {
+        string[] table = errors.Split(' ');
+        for (int i = 0; i < table.Length; i++)
+        {
+            double ratio = ExpPolynomial.Chebyshev(2 + (2 * i), radius).RelativeError / double.Parse(table[i]);
+            Assert.InRange(ratio, 1 / 1.5, 1.5);
+        }
+    }
+
+    [Fact]
+    public void Hermite_s_polynomial_has_the_least_mean_square_error_under_the_normal_distribution()
+    {
+        // The residual is orthogonal to every power under N(μ, σ²), by Gauss's sum over a fine grid of the density.
+        (double mean, double deviation) = (0.3, 0.8);
+        ExpPolynomial fit = ExpPolynomial.Hermite(5, mean, deviation, 4);
+        for (int power = 0; power <= 5; power++)
+        {
+            double sum = 0, size = 0;
+            for (int i = -4000; i <= 4000; i++)
+            {
+                double t = i / 400.0, s = mean + (deviation * t), weight = Math.Exp(-t * t / 2);
+                double term = (Value(fit, s) - Math.Exp(s)) * Math.Pow(s, power) * weight;
+                sum += term;
+                size += Math.Abs(term);
+            }
+
+            Assert.True(Math.Abs(sum) < 1e-9 * size, $"power {power}: {sum} of {size}");
+        }
+    }
+
+    [Fact]
+    public void Without_a_deviation_Hermite_s_polynomial_is_Taylor_s()
+    {
+        double[] taylor = ExpPolynomial.Taylor(6, 1).A, hermite = ExpPolynomial.Hermite(6, 0, 0, 1).A;
+        for (int m = 0; m <= 6; m++)
+        {
+            Assert.Equal(taylor[m], hermite[m], 1e-17);
+        }
+    }
+
+    [Fact]
+    public void Least_squares_leave_a_residual_orthogonal_to_every_power_over_the_sample()
+    {
+        double[] logits = [.. Enumerable.Range(0, 500).Select(i => 3 * Math.Sin(1 + (i * i)))];
+        ExpPolynomial fit = ExpPolynomial.LeastSquares(7, logits, 3);
+        for (int power = 0; power <= 7; power++)
+        {
+            double sum = 0, size = 0;
+            foreach (double s in logits)
+            {
+                double term = (Value(fit, s) - Math.Exp(s)) * Math.Pow(s, power) * Math.Exp(-s);
+                sum += term;
+                size += Math.Abs(term);
+            }
+
+            Assert.True(Math.Abs(sum) < 1e-8 * size, $"power {power}: {sum} of {size}");
+        }
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(4)]
+    public void Least_squares_over_few_logits_go_through_them(int distinct)
+    {
+        double[] logits = [.. Enumerable.Range(0, 60).Select(i => ((i % distinct) * 0.7) - 1)];
+        ExpPolynomial fit = ExpPolynomial.LeastSquares(6, logits, 2);
+        foreach (double s in logits)
+        {
+            Assert.Equal(1, Value(fit, s) * Math.Exp(-s), 1e-13);
+        }
+    }
+
+    [Theory]
+    [InlineData(2)]
+    [InlineData(6)]
+    [InlineData(20)]
+    public void The_error_of_a_fit_is_nowhere_exceeded(int degree)
+    {
+        double[] logits = [.. Enumerable.Range(0, 300).Select(i => 2 * Math.Sin(i))];
+        foreach (ExpPolynomial fit in (ExpPolynomial[])
+            [ExpPolynomial.Chebyshev(degree, 2), ExpPolynomial.Hermite(degree, 0.1, 0.7, 2), ExpPolynomial.LeastSquares(degree, logits, 2)])
+        {
+            double worst = 0;
+            for (int i = 0; i <= 5000; i++)
+            {
+                double s = fit.Radius * ((i / 2500.0) - 1);
+                worst = Math.Max(worst, Math.Abs((Value(fit, s) * Math.Exp(-s)) - 1));
+            }
+
+            Assert.InRange(worst, fit.RelativeError * 0.99, (fit.RelativeError * 1.001) + 1e-13);
+        }
+    }
+
     [Fact]
     public void A_degree_or_radius_out_of_range_is_refused()
     {
@@ -170,6 +271,17 @@ public sealed class ExpPolynomialTests
         Assert.Throws<ArgumentOutOfRangeException>(() => ExpPolynomial.Minimax(25, 1));
         Assert.Throws<ArgumentOutOfRangeException>(() => ExpPolynomial.Minimax(4, 25));
         Assert.Throws<ArgumentOutOfRangeException>(() => ExpPolynomial.Minimax(4, double.NaN));
+    }
+
+    private static double Value(ExpPolynomial fit, double s)
+    {
+        double value = 0;
+        for (int m = fit.Degree; m >= 0; m--)
+        {
+            value = (value * s) + fit.A[m];
+        }
+
+        return value;
     }
 
     private static double Rounded(double value) => double.Parse(value.ToString("E0"));

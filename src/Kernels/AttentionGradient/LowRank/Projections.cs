@@ -12,15 +12,17 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
     private const int RowsPerChunk = 1024;
 
     private readonly AttentionProblem<T> _problem;
-    private readonly bool _centred;
+    private readonly bool _centred, _moments;
     private readonly int _n, _d, _width, _chunks;
-    private readonly AlignedBuffer<double> _right, _queryExtents, _keyExtents, _keySums;
+    private readonly AlignedBuffer<double> _right, _queryExtents, _keyExtents, _keySums, _queryMoments, _keyMoments;
     private readonly AlignedBuffer<T> _queries;
     private readonly CancellationToken _cancellation;
     private bool _haveMean;
 
-    public Projections(AttentionProblem<T> problem, bool centred, CancellationToken cancellation)
+    /// <param name="moments">Whether <see cref="LogitMoments"/> will be asked for.</param>
+    public Projections(AttentionProblem<T> problem, bool centred, bool moments, CancellationToken cancellation)
     {
+        _moments = moments;
         _problem = problem;
         _centred = centred;
         _cancellation = cancellation;
@@ -31,6 +33,9 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
         _queryExtents = AlignedBuffer<double>.Zeroed((long)_chunks * Extent.Length(_d));
         _keyExtents = AlignedBuffer<double>.Zeroed((long)_chunks * Extent.Length(_d));
         _keySums = AlignedBuffer<double>.Zeroed((long)_chunks * _width);
+        long moment = moments ? (_d + 1L) * _width : 0;
+        _queryMoments = AlignedBuffer<double>.Zeroed(_chunks * moment);
+        _keyMoments = AlignedBuffer<double>.Zeroed(_chunks * moment);
         _queries = new((long)_n * _d);
     }
 
@@ -61,8 +66,28 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
         }
     }
 
+    /// <summary>Mean and standard deviation of all n² logits, in O(n d²).</summary>
+    /// <remarks>Σ_ij q_i·κ_j = (Σ q)·(Σ κ), and Σ_ij (q_i·κ_j)² is the sum of the entries of Σ q qᵀ times those of Σ κ κᵀ.</remarks>
+    public (double Mean, double Deviation) LogitMoments()
+    {
+        int length = (_d + 1) * _width;
+        ReduceTree(new(_queryMoments.Start, _chunks * length), _chunks, length);
+        ReduceTree(new(_keyMoments.Start, _chunks * length), _chunks, length);
+        double sum = 0, squares = 0, pairs = (double)_n * _n;
+        for (int i = 0; i < length; i++)
+        {
+            double product = _queryMoments.Start[i] * _keyMoments.Start[i];
+            (sum, squares) = i < _width ? (sum + product, squares) : (sum, squares + product);
+        }
+
+        double mean = sum / pairs;
+        return (mean, Math.Sqrt(Math.Max(0, (squares / pairs) - (mean * mean))));
+    }
+
     public void Dispose()
     {
+        _queryMoments.Dispose();
+        _keyMoments.Dispose();
         _right.Dispose();
         _queryExtents.Dispose();
         _keyExtents.Dispose();
@@ -89,6 +114,11 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
                         RowProducts.Widen(a2 + at, rows, _d, wide.Start);
                         RowProducts.Centre(wide.Start, rows, _d, MeanKey, _problem.Divisor);
                         Extent.Widen(_keyExtents.Start + extent, wide.Start, rows, _d);
+                        if (_moments)
+                        {
+                            RowProducts.Moments(wide.Start, rows, _d, _keyMoments.Start + ((long)chunk * (_d + 1) * _width));
+                        }
+
                         continue;
                     }
 
@@ -96,6 +126,11 @@ internal sealed unsafe class Projections<T> : Chunks, IDisposable
                     RowProducts.Multiply<T>(wide.Start, rows, _d, _right.Start, product);
                     Extent.Widen(_queryExtents.Start + extent, product, rows, _d);
                     RowProducts.Round(product, rows, _d, Queries + at, _d);
+                    if (_moments)
+                    {
+                        RowProducts.Moments(product, rows, _d, _queryMoments.Start + ((long)chunk * (_d + 1) * _width));
+                    }
+
                     if (_centred)
                     {
                         RowProducts.Widen(a2 + at, rows, _d, wide.Start);

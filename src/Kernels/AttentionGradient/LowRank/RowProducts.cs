@@ -97,6 +97,25 @@ internal static unsafe class RowProducts
         }
     }
 
+    /// <summary>Adds every row to the first row of a table, and its products with itself to the d rows that follow.</summary>
+    public static void Moments(double* rows, int count, int d, double* table)
+    {
+        int width = Padded(d);
+        Sum(rows, count, d, table);
+        for (int r = 0; r < count; r++, rows += width)
+        {
+            for (int k = 0; k < d; k++)
+            {
+                double* at = table + ((k + 1L) * width);
+                for (int c = 0; c < width; c += Vector<double>.Count)
+                {
+                    Vector.Store(
+                        Vector.MultiplyAddEstimate(Vector.Create(rows[k]), Vector.Load(rows + c), Vector.Load(at + c)), at + c);
+                }
+            }
+        }
+    }
+
     /// <summary>Keys in place: (key − mean) / divisor.</summary>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     public static void Centre(double* keys, int rows, int d, double* mean, double divisor)
