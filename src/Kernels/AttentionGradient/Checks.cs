@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 
 namespace Experiments.Kernels.AttentionGradient;
 
@@ -6,6 +7,7 @@ namespace Experiments.Kernels.AttentionGradient;
 internal static class Checks
 {
     /// <exception cref="KernelFailure">The gradient or the loss is not finite.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ThrowIfNotFinite<T>(GradientOutput<T> output)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {

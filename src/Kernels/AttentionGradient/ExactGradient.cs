@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Experiments.Kernels.AttentionGradient.Exact;
 using Experiments.Kernels.Numbers;
@@ -63,6 +64,7 @@ public sealed class ExactGradient : IGradientKernel
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Compute<V, T>(AttentionProblem<T> problem, GradientOutput<T> output, KernelContext context)
         where V : struct, ILanes<V, T>
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 
 namespace Experiments.Kernels.Numbers;
@@ -64,6 +65,7 @@ internal abstract class Chunks
     }
 
     /// <summary>Sums <paramref name="count"/> rows of a table into its first, pairwise and in the order of the rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected static void ReduceTree(Span<double> rows, int count, int width)
     {
         for (int stride = 1; stride < count; stride *= 2)

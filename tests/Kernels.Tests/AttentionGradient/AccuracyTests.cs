@@ -72,8 +72,8 @@ public sealed class AccuracyTests(ITestOutputHelper log)
         }
 
         log.WriteLine($"median {wide.Order().ElementAt(15):G3} and {single.Order().ElementAt(15):G3} of the bar");
-        Assert.True(wide.Order().ElementAt(15) < 0.025, $"float64 {wide.Order().ElementAt(15):G3}");
-        Assert.True(single.Order().ElementAt(15) < 0.025, $"float32 {single.Order().ElementAt(15):G3}");
+        Assert.True(wide.Order().ElementAt(15) < 0.06, $"float64 {wide.Order().ElementAt(15):G3}");
+        Assert.True(single.Order().ElementAt(15) < 0.06, $"float32 {single.Order().ElementAt(15):G3}");
     }
 
     private static void Judge<T>(

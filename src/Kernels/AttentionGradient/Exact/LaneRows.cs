@@ -120,6 +120,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Centres keys and values, and turns the small matrices as the blocks read them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Prepare()
     {
         double scale = LogE / _problem.Divisor;
@@ -150,6 +151,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Adds the chunks' shares to <paramref name="dX"/> and <paramref name="dY"/> and writes the facts.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Finish(Span<double> dX, Span<double> dY)
     {
         double least = double.PositiveInfinity, largest = 0;
@@ -186,6 +188,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _yT.Dispose();
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void Take()
     {
         using Scratch scratch = new(Math.Min(MostBlocks, _rowsPerChunk / Width), _keeps ? _n : _tile, _tile, _stride);
