@@ -26,11 +26,6 @@ public sealed class WindowGradient : IGradientKernel
     public void Compute<T>(AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        if (problem.Causal)
-        {
-            throw new ArgumentException("window has no causal mask.");
-        }
-
         (int n, int d, int w) = (problem.N, problem.D, settings.Integer("half_width", 64));
         T scale = T.CreateTruncating(problem.Divisor);
         T[] q = Product(problem.A1, problem.X, n, d), h = Product(problem.A3, problem.Y, n, d);
@@ -76,7 +71,7 @@ public sealed class WindowGradient : IGradientKernel
                 loss += double.CreateTruncating(c[k] * c[k]) / 2;
             }
 
-            // dQ = Σ f_j (c·h_j - r) a2_j, and dX = A1ᵀ dQ / d.
+            // dQ = Σ f_j (c·h_j - r) a2_j, and dX = A1ᵀ dQ over the scale, d or √d.
             Array.Clear(dQ);
             for (int j = 0; j < count; j++)
             {

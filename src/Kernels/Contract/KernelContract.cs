@@ -28,7 +28,7 @@ public static partial class KernelContract
 
     // Names that a sweep file gives a meaning of its own.
     private static readonly string[] Taken =
-        ["kernel", "family", "n", "d", "bound", "repeats", "precision", "threads", "where", "zip", "rank"];
+        ["kernel", "family", "n", "d", "bound", "repeats", "scale", "mask", "heads", "batch", "precision", "threads", "where", "zip", "rank"];
 
     /// <summary>Every rule in turn, each as it is found.</summary>
     /// <param name="patience">How long a cancelled call may run on; <see cref="Patience"/> when null.</param>
@@ -197,9 +197,20 @@ public static partial class KernelContract
         foreach ((int seed, int n, int d, int pick) in Shapes(kernel, settings, instances))
         {
             double logit = logits[pick % logits.Length];
-            AttentionProblem<T> problem = RandomProblem.Draw(seed, n, d, logit).To<T>();
+            AttentionProblem<double> drawn = RandomProblem.Draw(seed, n, d, logit);
+
+            // Every other instance has the scale of transformers, every third a mask where the kernel takes one.
+            LogitScale scale = seed % 2 == 0 ? LogitScale.D : LogitScale.SqrtD;
+            logit *= d / (scale == LogitScale.D ? d : Math.Sqrt(d));
+            AttentionProblem<T> problem = new AttentionProblem<double>(
+                n, d, drawn.A1, drawn.A2, drawn.A3, drawn.E, drawn.X, drawn.Y)
+            {
+                Scale = scale,
+                Causal = kernel.TakesMask && seed % 3 == 0,
+            }.To<T>();
             AttentionProblem<double> wide = problem.To<double>();
-            string where = Text($"n = {n}, d = {d}, largest logit {logit}, seed {seed}");
+            string where = Text($"n = {n}, d = {d}, scale {scale}, largest logit {logit:G4}, seed {seed}")
+                + (problem.Causal ? ", causal" : "");
 
             // All see the same rounded numbers; gold and floor are computed in more digits. A logit of size L is off by a few
             // ulp of L, which is the gradient's relative error to first order.

@@ -23,13 +23,14 @@ internal static class PlainGradient
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int n = problem.N, d = problem.D;
-        T scale = T.CreateTruncating(d);
+        T scale = T.CreateTruncating(problem.Divisor);
         T[] q = RandomProblem.Product(problem.A1, problem.X, n, d), h = RandomProblem.Product(problem.A3, problem.Y, n, d);
         T[] dX = new T[d * d], f = new T[n], c = new T[d], dQ = new T[d];
         for (int i = 0; i < n; i++)
         {
+            int seen = problem.Causal ? i + 1 : n;
             T largest = T.NegativeInfinity, sum = T.Zero, r = T.Zero;
-            for (int j = 0; j < n; j++)
+            for (int j = 0; j < seen; j++)
             {
                 f[j] = T.Zero;
                 for (int k = 0; k < d; k++)
@@ -41,7 +42,7 @@ internal static class PlainGradient
                 largest = T.Max(largest, f[j]);
             }
 
-            for (int j = 0; j < n; j++)
+            for (int j = 0; j < seen; j++)
             {
                 f[j] = T.Exp(f[j] - largest);
                 sum += f[j];
@@ -49,7 +50,7 @@ internal static class PlainGradient
 
             Array.Clear(c);
             Array.Clear(dQ);
-            for (int j = 0; j < n; j++)
+            for (int j = 0; j < seen; j++)
             {
                 f[j] /= sum;
                 for (int k = 0; k < d; k++)
@@ -65,7 +66,7 @@ internal static class PlainGradient
                 r += c[k] * forward;
             }
 
-            for (int j = 0; j < n; j++)
+            for (int j = 0; j < seen; j++)
             {
                 T p = -r;
                 for (int k = 0; k < d; k++)
