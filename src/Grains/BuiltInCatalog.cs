@@ -47,8 +47,13 @@ public static class BuiltInCatalog
     public static CallShape ShapeOf(InstanceSpec instance)
     {
         ArgumentNullException.ThrowIfNull(instance);
+        Settings settings = new(instance.Settings);
+
+        // No entry of A1 X or A2 exceeds B, and none of the centred keys 2 B.
+        double reach = settings.Word("scale", "d") == "sqrt-d" ? Math.Sqrt(instance.D) : 1;
+        double logitBound = instance.Bound is double bound ? 2 * bound * bound * reach : double.PositiveInfinity;
         return new CallShape(
-            instance.N, instance.D, checked((int)instance.Parts), InstanceAxes.IsCausal(new Settings(instance.Settings)));
+            instance.N, instance.D, checked((int)instance.Parts), InstanceAxes.IsCausal(settings), logitBound);
     }
 
     /// <exception cref="ArgumentException">The family has an axis of its own that is every family's.</exception>
@@ -84,5 +89,6 @@ public static class BuiltInCatalog
         axis.Maximum,
         axis.Choices ?? [],
         axis.AppliesTo,
-        axis.Required);
+        axis.Required,
+        axis.Word);
 }

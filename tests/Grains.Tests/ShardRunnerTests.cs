@@ -9,6 +9,20 @@ namespace Experiments.Grains.Tests;
 public sealed class ShardRunnerTests
 {
     [Fact]
+    public void A_degree_that_the_kernel_chose_is_in_the_row_with_its_own_rank()
+    {
+        TrialSpec automatic = Trial("low-rank", "float64", 1, ("degree", "auto"), ("tolerance", 1e-4));
+        TrialOutcome outcome = Run(With(new LowRankGradient()), Plan([automatic])).Outcomes[0];
+        Assert.Equal(TrialStatus.Done, outcome.Status);
+        Assert.InRange(outcome.FittedDegree!.Value, 1, 23);
+        Assert.True(outcome.PredictedExpError <= 1e-4);
+
+        // d = 2: the rank is C(2 + g, 2), where the prediction without a bound was that of degree 24.
+        int degree = outcome.FittedDegree.Value;
+        Assert.Equal((degree + 1) * (degree + 2) / 2, outcome.Rank);
+    }
+
+    [Fact]
     public void Every_trial_has_one_outcome_under_its_own_number_in_order()
     {
         ShardResult result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]), 4);

@@ -174,6 +174,7 @@ internal static class GradientVerb
                 ["rms_logit"] = JsonOutput.Number(result.RmsLogit),
                 ["min_row_sum_over_n"] = JsonOutput.Number(result.MinRowSumOverN),
                 ["fitted_radius"] = JsonOutput.Number(result.FittedRadius),
+                ["fitted_degree"] = JsonOutput.Number(result.FittedDegree),
                 ["predicted_exp_error"] = JsonOutput.Number(result.PredictedExpError),
                 ["output"] = request.Output,
             };

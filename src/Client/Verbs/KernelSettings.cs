@@ -87,6 +87,11 @@ internal static class KernelSettings
 
     private static object Parse(Axis axis, string text)
     {
+        if (text == axis.Word)
+        {
+            return text;
+        }
+
         switch (axis.Kind)
         {
             case AxisKind.Integer:
@@ -119,6 +124,7 @@ internal static class KernelSettings
             (false, true) => string.Create(CultureInfo.InvariantCulture, $" of at most {axis.Maximum}"),
             _ => "",
         };
-        return CommandException.Invalid($"--{axis.Name} is '{text}'; {needed}{range} is needed.");
+        string word = axis.Word is null ? "" : $", or {axis.Word},";
+        return CommandException.Invalid($"--{axis.Name} is '{text}'; {needed}{range}{word} is needed.");
     }
 }

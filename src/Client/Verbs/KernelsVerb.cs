@@ -233,6 +233,7 @@ internal static class KernelsVerb
         ["minimum"] = JsonOutput.Number(a.Minimum),
         ["maximum"] = JsonOutput.Number(a.Maximum),
         ["choices"] = new JsonArray([.. a.Choices.Select(c => JsonValue.Create(c))]),
+        ["word"] = a.Word,
         ["required"] = a.Required,
         ["applies_to"] = a.AppliesTo is { } only
             ? new JsonObject { ["axis"] = only.Axis, ["words"] = new JsonArray([.. only.Words.Select(w => JsonValue.Create(w))]) }
@@ -252,12 +253,13 @@ internal static class KernelsVerb
         }
 
         string kind = axis.Kind == AxisKind.Integer ? "whole" : "real";
-        return (double.IsFinite(axis.Minimum), double.IsFinite(axis.Maximum)) switch
+        string range = (double.IsFinite(axis.Minimum), double.IsFinite(axis.Maximum)) switch
         {
             (true, true) => string.Create(CultureInfo.InvariantCulture, $"{kind}, {axis.Minimum} to {axis.Maximum}"),
             (true, false) => string.Create(CultureInfo.InvariantCulture, $"{kind}, at least {axis.Minimum}"),
             (false, true) => string.Create(CultureInfo.InvariantCulture, $"{kind}, at most {axis.Maximum}"),
             _ => kind,
         };
+        return axis.Word is null ? range : $"{range}, or {axis.Word}";
     }
 }

@@ -458,6 +458,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             outcome.NonPositiveRowSums = facts.NonPositiveRowSums;
             outcome.FittedRadius = Known(facts.FittedRadius);
             outcome.PredictedExpError = Known(facts.PredictedExpError);
+            outcome.FittedDegree = (int?)Known(facts.FittedDegree);
+            CorrectPrediction(trial);
             outcome.MaxLogit = Known(reference.Gradients is null ? facts.MaxLogit : reference.MaxLogit) ?? Known(facts.MaxLogit);
             outcome.RmsLogit = Known(reference.Gradients is null ? facts.RmsLogit : reference.RmsLogit) ?? Known(facts.RmsLogit);
             AddPhases(outcome);
@@ -487,6 +489,23 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             outcome.LossRelativeError = Ratio(Math.Abs(facts.Loss - reference.Loss), Math.Abs(reference.Loss));
             (double forwardError, double forwardScale) = Distance(outputs.Select(o => o.Forward), reference.Forwards);
             outcome.ForwardRelativeError = Ratio(forwardError, forwardScale);
+        }
+
+        /// <summary>A degree that the kernel chose was predicted by an upper bound: the row says what the chosen one costs.</summary>
+        private void CorrectPrediction(TrialRun trial)
+        {
+            Settings settings = trial.Configuration.Settings;
+            if (trial.Outcome.FittedDegree is not int chosen || settings.Values.GetValueOrDefault("degree") is not string)
+            {
+                return;
+            }
+
+            Dictionary<string, object> values = new(settings.Values) { ["degree"] = (long)chosen };
+            KernelCost cost = GradientCall.Predict(
+                trial.Configuration.Kernel, Shape, trial.IsSingle ? 4 : 8, trial.Configuration.Spec.Threads, new Settings(values));
+            trial.Outcome.Flops = cost.Flops;
+            trial.Outcome.StateBytes = cost.StateBytes;
+            trial.Outcome.Rank = cost.Rank;
         }
 
         /// <summary>The first number that is not finite, as a sentence; null where all are.</summary>

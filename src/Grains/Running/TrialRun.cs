@@ -182,6 +182,7 @@ internal sealed class TrialRun(
             output.RmsLogit = double.NaN;
             output.FittedRadius = double.NaN;
             output.PredictedExpError = double.NaN;
+            output.FittedDegree = double.NaN;
         }
     }
 

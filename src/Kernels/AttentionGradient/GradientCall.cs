@@ -8,7 +8,9 @@ namespace Experiments.Kernels.AttentionGradient;
 /// <param name="D">Head dimension.</param>
 /// <param name="Parts">Independent problems: heads times batch.</param>
 /// <param name="Causal">Whether row i sees keys 0 to i only.</param>
-public readonly record struct CallShape(int N, int D, int Parts = 1, bool Causal = false);
+/// <param name="LogitBound">No |logit| will exceed it, centred or not; infinite where nobody can tell.</param>
+public readonly record struct CallShape(
+    int N, int D, int Parts = 1, bool Causal = false, double LogitBound = double.PositiveInfinity);
 
 /// <summary>One call of a kernel, on one problem or on several independent ones of the same shape (heads and batch).</summary>
 /// <remarks>
@@ -39,7 +41,7 @@ public static class GradientCall
             throw new ArgumentException(refusal);
         }
 
-        KernelCost one = kernel.Predict(shape.N, shape.D, bytesPerNumber, threads, settings);
+        KernelCost one = kernel.PredictWithin(shape.N, shape.D, bytesPerNumber, threads, settings, shape.LogitBound);
         double flops = one.Flops * (shape.Causal ? (shape.N + 1.0) / (2.0 * shape.N) : 1);
         if (shape.Parts == 1)
         {
@@ -49,7 +51,7 @@ public static class GradientCall
         double state = one.StateBytes;
         if (shape.Parts >= threads)
         {
-            double alone = kernel.Predict(shape.N, shape.D, bytesPerNumber, 1, settings).StateBytes;
+            double alone = kernel.PredictWithin(shape.N, shape.D, bytesPerNumber, 1, settings, shape.LogitBound).StateBytes;
             state = Math.Max(threads * alone, shape.Parts % threads == 0 ? 0 : state);
         }
 
@@ -135,9 +137,10 @@ public static class GradientCall
 /// <param name="RmsLogit">The root mean square over all.</param>
 /// <param name="FittedRadius">The largest.</param>
 /// <param name="PredictedExpError">The largest.</param>
+/// <param name="FittedDegree">The highest.</param>
 public readonly record struct CallFacts(
     double Loss, double MinRowSumOverN, long NonPositiveRowSums, double MaxLogit, double RmsLogit, double FittedRadius,
-    double PredictedExpError)
+    double PredictedExpError, double FittedDegree)
 {
     public static CallFacts Of<T>(IReadOnlyList<GradientOutput<T>> outputs)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
@@ -157,7 +160,7 @@ public readonly record struct CallFacts(
             all = new(
                 all.Loss + one.Loss, Math.Min(all.MinRowSumOverN, one.MinRowSumOverN), all.NonPositiveRowSums + one.NonPositiveRowSums,
                 Math.Max(all.MaxLogit, one.MaxLogit), 0, Math.Max(all.FittedRadius, one.FittedRadius),
-                Math.Max(all.PredictedExpError, one.PredictedExpError));
+                Math.Max(all.PredictedExpError, one.PredictedExpError), Math.Max(all.FittedDegree, one.FittedDegree));
         }
 
         return all with { RmsLogit = Math.Sqrt(squares / outputs.Count) };
@@ -166,5 +169,5 @@ public readonly record struct CallFacts(
     private static CallFacts Of<T>(GradientOutput<T> output)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
         new(output.Loss, output.MinRowSumOverN, output.NonPositiveRowSums, output.MaxLogit, output.RmsLogit, output.FittedRadius,
-            output.PredictedExpError);
+            output.PredictedExpError, output.FittedDegree);
 }

@@ -80,6 +80,9 @@ public sealed class TrialOutcome
     /// <summary>R, the largest |logit| the polynomial was fitted for.</summary>
     public double? FittedRadius { get; set; }
 
+    /// <summary>g, the degree of that polynomial, which the kernel may have chosen itself.</summary>
+    public int? FittedDegree { get; set; }
+
     /// <summary>ε, the bound on the relative error of each exponential for |logits| ≤ R.</summary>
     public double? PredictedExpError { get; set; }
 

@@ -21,7 +21,7 @@ internal sealed class TrialColumns(ShardCommit commit)
         "min_row_sum_over_n", "nonpositive_row_sums", "fitted_radius", "predicted_exp_error", "theorem_bound", "theorem_slack",
         "speedup_over_exact", "project_seconds", "moments_seconds", "rows_seconds", "reduce_seconds", "span_id", "trial_key",
         "instance_key", "trace_id", "digest", "shard", "epoch", "node_id", "n", "d", "repeat", "threads", "attempts", "degree",
-        "centred", "status", "family", "kernel", "precision", "basis", "form", "reason", "kernel_parameters", "parameters",
+        "fitted_degree", "centred", "status", "family", "kernel", "precision", "basis", "form", "reason", "kernel_parameters", "parameters",
     ];
 
     internal static string Copy { get; } =
@@ -91,6 +91,7 @@ internal sealed class TrialColumns(ShardCommit commit)
         rows.Int(spec.Threads);
         rows.Int(trial.Attempts);
         rows.Int(settings.Degree);
+        rows.Int(trial.FittedDegree);
         rows.Bool(settings.Centred);
         rows.Text(Word(trial.Status));
         rows.Text(instance.Family);

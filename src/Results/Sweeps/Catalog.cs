@@ -40,6 +40,7 @@ public enum AxisKind
 /// <param name="Default">long, double, string or bool; null when leaving the axis out means something of its own.</param>
 /// <param name="AppliesTo">Null, or another axis and the words of it under which this one means anything. Where it does not
 /// apply it is dropped from the trial, so that a product over it makes no trial twice.</param>
+/// <param name="Word">The one word that may stand for a number, such as auto; null where there is none.</param>
 public sealed record AxisDefinition(
     string Name,
     AxisKind Kind,
@@ -49,4 +50,5 @@ public sealed record AxisDefinition(
     double Maximum,
     IReadOnlyList<string> Choices,
     (string Axis, IReadOnlyList<string> Words)? AppliesTo,
-    bool Required);
+    bool Required,
+    string? Word = null);

@@ -29,7 +29,9 @@ internal sealed record SearchSpec(SearchMethod Method, long Samples, Place Place
 
 /// <summary>What an axis may hold, frozen with the sweep.</summary>
 /// <param name="Parameter">A name of the file's own, not an axis of the family: part of the row, not of the identity.</param>
-internal sealed record AxisType(string Name, AxisKind Kind, double Minimum, double Maximum, bool Parameter)
+/// <param name="Word">The one word that may stand for a number, or null; among numbers it is NaN.</param>
+internal sealed record AxisType(
+    string Name, AxisKind Kind, double Minimum, double Maximum, bool Parameter, string? Word = null)
 {
     public ValueKind ValueKind => Kind switch
     {
@@ -67,6 +69,7 @@ internal sealed record AxisType(string Name, AxisKind Kind, double Minimum, doub
 
     public object Box(double value) => Kind switch
     {
+        AxisKind.Integer or AxisKind.Real when Word is not null && double.IsNaN(value) => Word,
         AxisKind.Integer => (long)value,
         AxisKind.Flag => value != 0,
         _ => value,

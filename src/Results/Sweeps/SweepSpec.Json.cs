@@ -190,6 +190,11 @@ public sealed partial class SweepSpec
         {
             WriteValue(json, "maximum", type.Maximum);
         }
+
+        if (type.Word is not null)
+        {
+            json.WriteString("word", type.Word);
+        }
     }
 
     private static void WriteAxisValues(Utf8JsonWriter json, AxisValues values)
@@ -356,7 +361,8 @@ public sealed partial class SweepSpec
         Text(json, "name"), Enum.Parse<AxisKind>(Text(json, "kind")),
         json.TryGetProperty("minimum", out JsonElement minimum) ? minimum.GetDouble() : double.NegativeInfinity,
         json.TryGetProperty("maximum", out JsonElement maximum) ? maximum.GetDouble() : double.PositiveInfinity,
-        json.TryGetProperty("parameter", out _));
+        json.TryGetProperty("parameter", out _),
+        json.TryGetProperty("word", out JsonElement word) ? word.GetString() : null);
 
     private static AxisValues ReadAxisValues(JsonElement json) => json.TryGetProperty("values", out JsonElement values)
         ? AxisValues.Of([.. values.EnumerateArray().Select(ReadValue)])

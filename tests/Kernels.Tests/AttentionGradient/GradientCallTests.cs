@@ -40,13 +40,15 @@ public sealed class GradientCallTests
         GradientOutput<double> first = new(4, 2)
         {
             Loss = 1, MinRowSumOverN = 0.5, NonPositiveRowSums = 1, MaxLogit = 3, RmsLogit = 1, FittedRadius = 2, PredictedExpError = 1e-3,
+            FittedDegree = 4,
         };
         GradientOutput<double> second = new(4, 2)
         {
             Loss = 2, MinRowSumOverN = 0.25, NonPositiveRowSums = 2, MaxLogit = 9, RmsLogit = 7, FittedRadius = 1, PredictedExpError = 1e-2,
+            FittedDegree = 6,
         };
 
-        Assert.Equal(new CallFacts(3, 0.25, 3, 9, 5, 2, 1e-2), CallFacts.Of<double>([first, second]));
+        Assert.Equal(new CallFacts(3, 0.25, 3, 9, 5, 2, 1e-2, 6), CallFacts.Of<double>([first, second]));
     }
 
     [Fact]

@@ -31,11 +31,16 @@ public sealed class MigratorTests
         string[] made =
         [
             """
+            DROP VIEW experiments.trials;
+            ALTER TABLE experiments.trial DROP COLUMN fitted_degree;
+            ALTER TABLE experiments.trial_attempt DROP COLUMN fitted_degree;
+            """,
+            """
             DROP FUNCTION experiments.summarise, experiments.summarise_failures;
             DROP TABLE experiments.summary, experiments.summary_failure;
             """,
             """
-            DROP VIEW experiments.trials, experiments.samples, experiments.spans, experiments.paired_speedup, experiments.error_by_degree,
+            DROP VIEW experiments.samples, experiments.spans, experiments.paired_speedup, experiments.error_by_degree,
                 experiments.scaling_fit, experiments.boundary, experiments.phase_time, experiments.sweep_progress, experiments.live_node;
             DROP FUNCTION experiments.interval_rank, experiments.student_t;
             """,

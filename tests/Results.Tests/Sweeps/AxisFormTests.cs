@@ -91,6 +91,47 @@ public sealed class AxisFormTests
     }
 
     [Fact]
+    public void A_word_may_stand_among_the_numbers_of_an_axis_that_has_one_and_survives_the_store()
+    {
+        const string Text = """
+            name: automatic
+            instances: {family: uniform, n: 16, d: 2, bound: 1}
+            kernels:
+              kernel: low-rank
+              degree: [2, auto]
+              tolerance: [1e-4, 1e-6]
+              form: paper
+            """;
+        SweepSpec read = SweepSpec.FromJson(Sweeps.Read(Text).ToJson());
+        foreach (SweepExpansion expansion in (SweepExpansion[])[Sweeps.Expand(Text), new(read, TestCatalog.Catalog)])
+        {
+            IReadOnlyList<TrialSpec> trials = Assert.Single(Sweeps.All(expansion)).Trials;
+            Assert.Equal(
+                ["2", "auto 0.0001", "auto 1E-06"],
+                trials.Select(t => $"{t.Settings["degree"]} {t.Settings.GetValueOrDefault("tolerance")}".TrimEnd()));
+        }
+
+        Assert.Single(Assert.Single(Sweeps.All(Sweeps.Expand(Text.Replace("[2, auto]", "auto").Replace("[1e-4, 1e-6]", "1e-4")))).Trials);
+    }
+
+    [Fact]
+    public void A_word_is_no_number_to_a_where_and_no_other_word_is_taken()
+    {
+        const string Text = """
+            name: automatic
+            instances: {family: uniform, n: 16, d: 2, bound: 1}
+            kernels:
+              kernel: low-rank
+              degree: [2, auto]
+              where: degree <= 4
+            """;
+        Assert.Contains("degree is auto here, which is no number", Assert.Single(Sweeps.Faults(Text)));
+        Assert.Contains(
+            "degree needs a number or",
+            Assert.Single(Sweeps.Faults(Text.Replace("[2, auto]", "[2, automatic]").Replace("  where: degree <= 4", ""))));
+    }
+
+    [Fact]
     public void A_where_sees_predictions_axes_parameters_and_words()
     {
         SweepExpansion expansion = Sweeps.Expand("""

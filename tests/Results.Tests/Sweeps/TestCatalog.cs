@@ -19,7 +19,9 @@ internal static class TestCatalog
             new("reference", "The textbook loops.", [], (i, _) => new Prediction(20.0 * i.N * i.N * i.D, 8.0 * i.N * i.N, null)),
             new("low-rank", "Streamed moments.",
                 [
-                    Axis("degree", AxisKind.Integer, "Degree g of the polynomial.", null, 1, 24) with { Required = true },
+                    Axis("degree", AxisKind.Integer, "Degree g of the polynomial.", null, 1, 24) with { Required = true, Word = "auto" },
+                    Axis("tolerance", AxisKind.Real, "What an automatic degree keeps.", 1e-6, 1e-15, 0.5)
+                        with { AppliesTo = ("degree", ["auto"]) },
                     Axis("basis", AxisKind.Choice, "Where the coefficients come from.", "minimax") with { Choices = ["taylor", "minimax"] },
                     Axis("form", AxisKind.Choice, "Which gradient.", "paper") with { Choices = ["paper", "reverse"] },
                     Axis("centred", AxisKind.Flag, "Whether the mean key is subtracted.", true),
@@ -36,7 +38,7 @@ internal static class TestCatalog
 
     private static Prediction Predict(InstanceSpec instance, TrialSpec trial)
     {
-        long degree = (long)trial.Settings["degree"];
+        long degree = trial.Settings["degree"] is long given ? given : 8;
         double rank = 1;
         for (long i = 1; i <= degree; i++)
         {

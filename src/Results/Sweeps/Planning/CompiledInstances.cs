@@ -10,7 +10,7 @@ internal readonly record struct PlanFault(Place Place, string Message);
 internal sealed class Column(int slot, AxisSpec spec, WordTable words)
 {
     private readonly double[]? _codes = spec.Values.Form == AxisForm.List
-        ? [.. spec.Values.Items!.Select(v => CodeOf(v, words))]
+        ? [.. spec.Values.Items!.Select(v => spec.Type.Word is not null && v is string ? double.NaN : CodeOf(v, words))]
         : null;
 
     public int Slot { get; } = slot;

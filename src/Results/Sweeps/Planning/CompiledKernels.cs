@@ -308,7 +308,9 @@ internal sealed class CompiledKernels
             {
                 "precision" => _precisionSlot,
                 "threads" => _threadsSlot,
-                _ => Add(type.Name, type.ValueKind, null),
+                _ => Add(
+                    type.Name, type.ValueKind,
+                    type.Word is null ? null : $"{type.Name} is {type.Word} here, which is no number; give it a block of its own."),
             };
             _axes.Add((type, slot));
             return slot;

@@ -34,7 +34,8 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
 
         AxisDefinition first = definitions[0];
         AxisType type = new(
-            raw.Name, first.Kind, definitions.Max(d => d.Minimum), definitions.Min(d => d.Maximum), Parameter: false);
+            raw.Name, first.Kind, definitions.Max(d => d.Minimum), definitions.Min(d => d.Maximum), Parameter: false,
+            definitions.All(d => d.Word == first.Word) ? first.Word : null);
         return first.Kind switch
         {
             AxisKind.Choice => ReadWords(raw, type, Common(definitions)),
@@ -134,7 +135,7 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
             return Of(raw, type, ReadForm(form, type));
         }
 
-        if (raw.Value is SourceScalar scalar && !scalar.IsNull)
+        if (raw.Value is SourceScalar scalar && !scalar.IsNull && !IsWordOf(type, scalar))
         {
             if (scalars.Expression(scalar) is not Expression expression)
             {
@@ -151,6 +152,12 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
         bool complete = true;
         foreach (SourceNode item in Items(raw, "numbers"))
         {
+            if (IsWordOf(type, item))
+            {
+                AddOnce(numbers, type.Word!, item, raw.Name);
+                continue;
+            }
+
             if (scalars.Constant(item, raw.Name) is not double number || !Accept(type, number, item.Place))
             {
                 complete = false;
@@ -162,6 +169,9 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
 
         return Finish(raw, type, numbers, complete);
     }
+
+    private static bool IsWordOf(AxisType type, SourceNode node) =>
+        type.Word is string word && node is SourceScalar scalar && scalar.Value == word;
 
     private ReadAxis Finish(RawAxis raw, AxisType type, List<object> values, bool complete)
     {
