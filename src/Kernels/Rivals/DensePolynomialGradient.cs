@@ -1,8 +1,8 @@
 using System.Buffers;
-using System.Globalization;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.AttentionGradient.LowRank;
 using Experiments.Kernels.Numbers;
 using Experiments.Kernels.Polynomials;
 
@@ -12,7 +12,7 @@ namespace Experiments.Kernels.Rivals;
 /// <remarks>
 /// P stands for exp in the softmax and b̂' in the gradient, as in <see cref="LowRankGradient"/> (b̂' = P in the paper's form, P'
 /// in the reverse form):  F = P(S) h / D;  c = F − E;  r = c·F;  dQ_i = Σ_j b̂'(s_ij) (c_i·h_j − r_i) κ_j / D_i.
-/// Radius    as low-rank finds it, from the same two bounds, so that the polynomial is the same one.
+/// Fit       by low-rank's own code from the same data, so that degree, radius and coefficients are the same ones.
 /// Cost      n² (4 d + g + 3) multiply-adds; memory O(n) a thread, nothing n × n. The rank is low-rank's own, C(d + g, g), which
 ///           costs nothing here: at d = 64 a degree of 8 is as cheap as at d = 4.
 /// Error     low-rank's to rounding, and better in float32: nothing is summed over monomials.
@@ -25,23 +25,20 @@ public sealed class DensePolynomialGradient : IGradientKernel
 
     public string Summary => "What low-rank computes, by Horner on every logit: O(n² d), for the error alone at any d.";
 
-    public IReadOnlyList<Axis> Axes { get; } =
-    [
-        new("degree", AxisKind.Integer, "Degree g of the polynomial that stands for exp.",
-            Minimum: 1, Maximum: ExpPolynomial.MaxDegree, Required: true),
-        new("basis", AxisKind.Choice, "Where the coefficients come from: Taylor at 0, or relative minimax on [−R, R].",
-            Default: "minimax", Choices: ["taylor", "minimax"]),
-        new("form", AxisKind.Choice,
-            "paper: the exact formula with exp replaced; reverse: the gradient of the approximated loss.",
-            Default: "paper", Choices: ["paper", "reverse"]),
-        RivalSettings.Centred,
-        new("radius", AxisKind.Real, "R, the largest |logit| to fit for; left out, a safe bound is computed from the data.",
-            Minimum: ExpPolynomial.MinRadius, Maximum: ExpPolynomial.MaxRadius, AppliesTo: ("basis", ["minimax"])),
-    ];
+    /// <summary>Low-rank's own, so that what is asked of one can be asked of the other.</summary>
+    public IReadOnlyList<Axis> Axes { get; } = new LowRankGradient().Axes;
 
-    public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)
+    public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) =>
+        PredictWithin(n, d, bytesPerNumber, threads, settings, double.PositiveInfinity);
+
+    public KernelCost PredictWithin(int n, int d, int bytesPerNumber, int threads, Settings settings, double logitBound)
     {
-        Choice choice = Choice.Of(settings);
+        LowRankChoice choice = LowRankChoice.Of(settings, d, dense: true);
+        if (choice.IsAutomatic)
+        {
+            choice = choice.WithDegreeFor(choice.Radius ?? logitBound) ?? choice.WithHighestDegree();
+        }
+
         int keys = Panels.Padded<float>(n);
         if ((double)(d + 1) * keys > Array.MaxLength)
         {
@@ -61,11 +58,18 @@ public sealed class DensePolynomialGradient : IGradientKernel
     public void Compute<T>(AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        Choice choice = Choice.Of(settings);
+        LowRankChoice choice = LowRankChoice.Of(settings, problem.D, dense: true);
         int n = problem.N, d = problem.D, columns = Panels.Padded<T>(n);
         context.Phase?.Invoke("project");
         using Operands<T> operands = new(problem, 1, problem.Divisor, choice.Centred, context.Cancellation);
-        ExpPolynomial polynomial = choice.Fit(operands.LogitBound);
+        ExpPolynomial polynomial;
+        using (Projections<T> projections = new(problem, choice.Centred, choice.Basis == "hermite", context.Cancellation))
+        {
+            projections.Run(context.Threads);
+            (choice, polynomial) = LogitFit.Of(choice, problem, projections);
+        }
+
+        output.FittedDegree = choice.Degree;
         output.FittedRadius = polynomial.Radius;
         output.PredictedExpError = polynomial.RelativeError;
         T[] keys = ArrayPool<T>.Shared.Rent(checked(d * columns));
@@ -81,7 +85,7 @@ public sealed class DensePolynomialGradient : IGradientKernel
                 operands, keys, values, columns, polynomial, choice.Reverse, output, context);
             rows.Run(rows.ChunkCount, context.Threads, context.Cancellation);
             context.Phase?.Invoke("reduce");
-            rows.Finish([], choice.Minimax
+            rows.Finish([], choice.Basis == "minimax"
                 ? "raise the degree, lower the bound, or leave radius out"
                 : "raise the degree, use basis minimax, or lower the bound");
             Checks.ThrowIfNotFinite(output);
@@ -106,62 +110,6 @@ public sealed class DensePolynomialGradient : IGradientKernel
             }
 
             into[n..].Clear();
-        }
-    }
-
-    /// <summary>The settings, understood and checked.</summary>
-    private readonly record struct Choice(int Degree, bool Minimax, bool Reverse, bool Centred, double? Radius)
-    {
-        public static Choice Of(Settings settings)
-        {
-            if (!settings.Has("degree"))
-            {
-                throw new ArgumentException("dense-polynomial was given no degree. Name one, such as degree: 4.");
-            }
-
-            int degree = settings.Integer("degree", 0);
-            if (degree is < 1 or > ExpPolynomial.MaxDegree)
-            {
-                throw new ArgumentException(
-                    $"degree = {degree}: dense-polynomial takes a whole number from 1 to {ExpPolynomial.MaxDegree}.");
-            }
-
-            bool minimax = Word(settings, "basis", "minimax", "taylor") == "minimax";
-            bool reverse = Word(settings, "form", "paper", "reverse") == "reverse";
-            double? radius = settings.Has("radius") && minimax ? settings.Real("radius", 0) : null;
-            if (radius is double given && !(given > 0 && given <= ExpPolynomial.MaxRadius))
-            {
-                throw new ArgumentException(
-                    $"radius = {given.ToString("R", CultureInfo.InvariantCulture)}: a number above 0 and up to "
-                    + $"{ExpPolynomial.MaxRadius} is needed. Leave it out to have it computed from the data.");
-            }
-
-            return new(degree, minimax, reverse, settings.Flag("centred", true), radius);
-        }
-
-        /// <exception cref="KernelFailure">No polynomial is near exp so far out.</exception>
-        public ExpPolynomial Fit(double bound)
-        {
-            if (!Minimax)
-            {
-                return ExpPolynomial.Taylor(Degree, bound);
-            }
-
-            double radius = Radius ?? bound;
-            return radius <= ExpPolynomial.MaxRadius
-                ? ExpPolynomial.Minimax(Degree, radius)
-                : throw new KernelFailure(
-                    $"|logits| may reach {radius.ToString("G4", CultureInfo.InvariantCulture)} (a bound from the data), where no "
-                    + $"polynomial of degree {Degree} is near exp; fits go up to {ExpPolynomial.MaxRadius}. Lower the bound, or "
-                    + "set radius to what the logits do reach.");
-        }
-
-        private static string Word(Settings settings, string name, string usual, string other)
-        {
-            string word = settings.Word(name, usual);
-            return word == usual || word == other
-                ? word
-                : throw new ArgumentException($"{name} = {word}: dense-polynomial knows {usual} and {other}.");
         }
     }
 }

@@ -3,12 +3,14 @@ using Experiments.Kernels.Polynomials;
 
 namespace Experiments.Kernels.AttentionGradient.LowRank;
 
-/// <summary>The settings of low-rank, understood and checked.</summary>
+/// <summary>The settings of low-rank, and of its dense emulation, understood and checked.</summary>
 /// <param name="Degree">g, or 0 where it is to be the least that meets <paramref name="Tolerance"/>.</param>
 /// <param name="Tolerance">What the relative error of exp may be where the degree is automatic.</param>
 /// <param name="Radius">R if given, else null: from the data.</param>
+/// <param name="Dense">Whether the polynomial is evaluated on single logits, so that its monomials need no room.</param>
 internal readonly record struct LowRankChoice(
-    int D, int Degree, double Tolerance, string Basis, bool Reverse, bool Centred, double? Radius)
+    int D, int Degree, double Tolerance, string Basis, bool Reverse, bool Centred, double? Radius,
+    bool Dense = false)
 {
     public const string Auto = "auto";
     public const double UsualTolerance = 1e-6;
@@ -34,11 +36,12 @@ internal readonly record struct LowRankChoice(
     public int ValueFeatures => (int)Monomials.CountOf(D, Degree);
 
     /// <exception cref="ArgumentException">A setting is missing, unknown or impossible.</exception>
-    public static LowRankChoice Of(Settings settings, int d)
+    public static LowRankChoice Of(Settings settings, int d, bool dense = false)
     {
+        string kernel = dense ? "dense-polynomial" : "low-rank";
         if (!settings.Has("degree"))
         {
-            throw new ArgumentException("low-rank was given no degree. Name one, such as degree: 4, or degree: auto.");
+            throw new ArgumentException($"{kernel} was given no degree. Name one, such as degree: 4, or degree: auto.");
         }
 
         bool automatic = settings.Values["degree"] is Auto;
@@ -46,11 +49,11 @@ internal readonly record struct LowRankChoice(
         if (!automatic && degree is < 1 or > ExpPolynomial.MaxDegree)
         {
             throw new ArgumentException(
-                $"degree = {degree}: low-rank takes a whole number from 1 to {ExpPolynomial.MaxDegree}, or auto.");
+                $"degree = {degree}: {kernel} takes a whole number from 1 to {ExpPolynomial.MaxDegree}, or auto.");
         }
 
-        string basis = Word(settings, "basis", Bases);
-        bool reverse = Word(settings, "form", ["paper", "reverse"]) == "reverse";
+        string basis = Word(kernel, settings, "basis", Bases);
+        bool reverse = Word(kernel, settings, "form", ["paper", "reverse"]) == "reverse";
         double? radius = settings.Has("radius") && OnInterval.Contains(basis) ? settings.Real("radius", 0) : null;
         if (radius is double given && !(given > 0 && given <= ExpPolynomial.MaxRadius))
         {
@@ -60,7 +63,7 @@ internal readonly record struct LowRankChoice(
         }
 
         double tolerance = settings.Real("tolerance", UsualTolerance);
-        LowRankChoice choice = new(d, degree, tolerance, basis, reverse, settings.Flag("centred", true), radius);
+        LowRankChoice choice = new(d, degree, tolerance, basis, reverse, settings.Flag("centred", true), radius, dense);
         if (!automatic)
         {
             choice.ThrowIfTooLarge();
@@ -119,7 +122,7 @@ internal readonly record struct LowRankChoice(
     public LowRankChoice WithHighestDegree()
     {
         LowRankChoice choice = this with { Degree = ExpPolynomial.MaxDegree };
-        while (choice.Degree > 1 && !Fits(Monomials.CountOf(D, choice.Top), D))
+        while (!Dense && choice.Degree > 1 && !Fits(Monomials.CountOf(D, choice.Top), D))
         {
             choice = choice with { Degree = choice.Degree - 1 };
         }
@@ -132,7 +135,7 @@ internal readonly record struct LowRankChoice(
     public void ThrowIfTooLarge()
     {
         long features = Monomials.CountOf(D, Top);
-        if (Fits(features, D))
+        if (Dense || Fits(features, D))
         {
             return;
         }
@@ -153,11 +156,11 @@ internal readonly record struct LowRankChoice(
 
     private static string Text(double value) => value.ToString("R", CultureInfo.InvariantCulture);
 
-    private static string Word(Settings settings, string name, IReadOnlyList<string> known)
+    private static string Word(string kernel, Settings settings, string name, IReadOnlyList<string> known)
     {
         string word = settings.Word(name, known[0]);
         return known.Contains(word)
             ? word
-            : throw new ArgumentException($"{name} = {word}: low-rank knows {string.Join(", ", known)}.");
+            : throw new ArgumentException($"{name} = {word}: {kernel} knows {string.Join(", ", known)}.");
     }
 }
