@@ -57,7 +57,7 @@ internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Fo
             // Settings without a column of their own: "features 256 orthogonal true".
             using JsonDocument others = JsonDocument.Parse(c.Parameters);
             parts.AddRange(others.RootElement.EnumerateObject().OrderBy(p => p.Name, StringComparer.Ordinal)
-                .Select(p => $"{p.Name} {p.Value}"));
+                .Select(p => $"{p.Name} {(p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString() : p.Value.GetRawText())}"));
         }
 
         if (Threads)
