@@ -19,6 +19,7 @@ public sealed record SweepSource(string Name, string Text, string Folder)
         : [];
 
     /// <exception cref="CommandException">There is no such file or preset, or an override does not fit.</exception>
+    /// <exception cref="SweepFileException">The file cannot be read.</exception>
     public static SweepSource Find(string fileOrPreset, IReadOnlyList<string> overrides)
     {
         string path = fileOrPreset;
@@ -35,16 +36,7 @@ public sealed record SweepSource(string Name, string Text, string Folder)
             name = fileOrPreset + ".yaml";
         }
 
-        string text;
-        try
-        {
-            text = File.ReadAllText(path);
-        }
-        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
-        {
-            throw CommandException.Invalid($"The sweep file '{fileOrPreset}' cannot be read: {fault.Message}", fault);
-        }
-
+        string text = SweepFile.ReadText(path);
         string folder = Path.GetDirectoryName(Path.GetFullPath(path)) ?? ".";
         return overrides.Count == 0
             ? new(name, text, folder)

@@ -36,7 +36,9 @@ public static class SweepFile
         return spec!;
     }
 
-    private static string ReadText(string path)
+    /// <summary>The file's text. UTF-8 is meant; UTF-16 is read where it begins with its mark, which editors on Windows write.</summary>
+    /// <exception cref="SweepFileException">It cannot be read, is not text, or is far longer than any sweep file.</exception>
+    public static string ReadText(string path)
     {
         try
         {
@@ -45,34 +47,62 @@ public static class SweepFile
                 throw Fault(path, "This is a folder; name the sweep file in it.");
             }
 
-            FileInfo file = new(path);
-            if (!file.Exists)
+            if (!File.Exists(path))
             {
                 throw Fault(path, "There is no such file.");
             }
 
-            if (file.Length > MostBytes)
-            {
-                throw Fault(path, $"The file has {file.Length} bytes; a sweep file has at most {MostBytes}.");
-            }
-
-            byte[] bytes = File.ReadAllBytes(path);
+            byte[] bytes = ReadBytes(path);
             try
             {
-                return new UTF8Encoding(false, throwOnInvalidBytes: true).GetString(bytes);
+                using StreamReader reader = new(
+                    new MemoryStream(bytes), new UTF8Encoding(false, throwOnInvalidBytes: true), detectEncodingFromByteOrderMarks: true);
+                return reader.ReadToEnd();
             }
-            catch (DecoderFallbackException ex)
+            catch (DecoderFallbackException)
             {
-                int at = Math.Clamp(ex.Index, 0, bytes.Length);
-                int line = 1 + bytes.AsSpan(0, at).Count((byte)'\n');
-                int column = at - bytes.AsSpan(0, at).LastIndexOf((byte)'\n');
-                throw new SweepFileException(path, [new SweepFault(line, column, "The file is not UTF-8 text here; save it as UTF-8.")]);
+                throw NotText(path, bytes);
             }
         }
         catch (Exception ex) when (ex is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
             throw Fault(path, $"The file cannot be read: {ex.Message}");
         }
+    }
+
+    // A pipe or a device does not say how long it is, so it is the reading that stops.
+    private static byte[] ReadBytes(string path)
+    {
+        using FileStream file = File.OpenRead(path);
+        using MemoryStream bytes = new();
+        byte[] part = new byte[64 << 10];
+        for (int read = file.Read(part); read > 0; read = file.Read(part))
+        {
+            bytes.Write(part, 0, read);
+            if (bytes.Length > MostBytes)
+            {
+                throw Fault(path, $"The file has more than {MostBytes} bytes, which no sweep file has.");
+            }
+        }
+
+        return bytes.ToArray();
+    }
+
+    private static SweepFileException NotText(string path, byte[] bytes)
+    {
+        int at = 0;
+        try
+        {
+            new UTF8Encoding(false, throwOnInvalidBytes: true).GetCharCount(bytes);
+        }
+        catch (DecoderFallbackException ex)
+        {
+            at = Math.Clamp(ex.Index, 0, bytes.Length);
+        }
+
+        int line = 1 + bytes.AsSpan(0, at).Count((byte)'\n');
+        int column = at - bytes.AsSpan(0, at).LastIndexOf((byte)'\n');
+        return new SweepFileException(path, [new SweepFault(line, column, "The file is not UTF-8 text here; save it as UTF-8.")]);
     }
 
     private static SweepFileException Fault(string path, string message) => new(path, [new SweepFault(1, 1, message)]);

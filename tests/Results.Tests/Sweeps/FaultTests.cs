@@ -59,6 +59,7 @@ public sealed class FaultTests
     [InlineData("{kernel: [exact, low-rank], degree: 2, where: rank <= n}", "3:56: rank is asked of a kernel that has none; give that kernel a block of its own, or write kernel == 'exact' or rank <= n.")]
     [InlineData("{kernel: low-rank, degree: rank}", "3:37: 'rank' is known only once the axes are; it serves in where alone.")]
     [InlineData("{degree: 2}", "3:10: 'kernel' is missing; there are exact, reference, low-rank.")]
+    [InlineData("{kernal: low-rank, degree: 99}", "3:11: 'kernal' is no key here. Did you mean 'kernel'?", "3:37: degree is 99 and needs 1 to 24.")]
     [InlineData("{kernel: exact, where: basis == taylor}", "3:33: 'basis' is not known here.*")]
     public void A_fault_in_the_kernels_is_told_with_its_place(string kernels, params string[] expected) =>
         AssertFaults($"name: t\n{Instances}kernels: {kernels}\n", expected);
@@ -141,10 +142,18 @@ public sealed class FaultTests
             Assert.Equal("The file is empty; a sweep needs at least name, instances and kernels.", ReadFault(file).Message);
             File.WriteAllBytes(file, [.. "name: t\nx: "u8, 0xFF, 0xFE]);
             Assert.Equal(new SweepFault(2, 4, "The file is not UTF-8 text here; save it as UTF-8."), ReadFault(file));
+            File.WriteAllText(file, $"name: t\n{Instances}{Kernels}", System.Text.Encoding.Unicode);
+            Assert.Equal("t", SweepFile.Read(file, TestCatalog.Catalog).Name);
             File.WriteAllText(file, "just words");
             Assert.StartsWith("A sweep file is a map", ReadFault(file).Message, StringComparison.Ordinal);
             File.WriteAllText(file, new string('[', 100_000));
             Assert.Equal("The file is nested deeper than 32 levels.", ReadFault(file).Message);
+            File.WriteAllBytes(file, new byte[(16 << 20) + 1]);
+            Assert.Equal("The file has more than 16777216 bytes, which no sweep file has.", ReadFault(file).Message);
+            if (File.Exists("/dev/zero"))
+            {
+                Assert.Equal("The file has more than 16777216 bytes, which no sweep file has.", ReadFault("/dev/zero").Message);
+            }
         }
         finally
         {

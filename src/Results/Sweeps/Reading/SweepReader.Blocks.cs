@@ -20,7 +20,7 @@ internal sealed partial class SweepReader
     private void ReadInstances(
         SourceMap map, HashSet<string> usedByKernels, List<InstanceBlock> blocks, List<Dictionary<string, ValueKind>> scopes)
     {
-        (SourceScalar? familyKey, SourceNode? familyNode) = map.Entries.FirstOrDefault(e => e.Key.Value == "family");
+        (SourceScalar? familyKey, SourceNode? familyNode) = Find(map, "family", [N.Name, D.Name, Bound.Name, "repeats", "where", "zip"]);
         if (familyNode is null || familyKey is null)
         {
             _faults.Add(map.Place, $"'family' is missing; there are {string.Join(", ", _catalog.Families.Select(f => f.Name))}.");
@@ -48,17 +48,18 @@ internal sealed partial class SweepReader
                 continue;
             }
 
-            ReadInstances(map, familyKey.Place, _catalog.Families.First(f => f.Name == family), usedByKernels, blocks, scopes);
+            ReadInstances(map, familyKey, _catalog.Families.First(f => f.Name == family), usedByKernels, blocks, scopes);
         }
     }
 
     private void ReadInstances(
-        SourceMap map, Place place, FamilyDefinition family, HashSet<string> usedByKernels,
+        SourceMap map, SourceScalar key, FamilyDefinition family, HashSet<string> usedByKernels,
         List<InstanceBlock> blocks, List<Dictionary<string, ValueKind>> scopes)
     {
+        Place place = key.Place;
         bool isFiles = family.Name == FilesFamily;
         List<AxisDefinition> definitions = [N, D, Bound, .. family.Axes.Where(a => !isFiles || !FilesReader.Owns(a.Name))];
-        RawBlock raw = Gather(map, ["family", "repeats", "where"], isFiles);
+        RawBlock raw = Gather(map, [key.Value, "repeats", "where"], isFiles);
         HashSet<string> known = [.. raw.Axes.Select(a => a.Name), .. definitions.Select(d => d.Name)];
 
         HashSet<string> used = [.. Identifiers(map).Concat(usedByKernels)];
@@ -212,11 +213,30 @@ internal sealed partial class SweepReader
         }
     }
 
+    /// <summary>The entry that says what a block is of; a mistyped key is told and taken for it, so that the block's other faults are found too.</summary>
+    /// <param name="others">Keys that a mistyped one may be nearer to.</param>
+    private (SourceScalar? Key, SourceNode? Value) Find(SourceMap map, string name, IEnumerable<string> others)
+    {
+        (SourceScalar? Key, SourceNode? Value) entry = map.Entries.FirstOrDefault(e => e.Key.Value == name);
+        if (entry.Key is null)
+        {
+            string[] names = [name, .. others];
+            entry = map.Entries.FirstOrDefault(e => !names.Contains(e.Key.Value) && NearestName.Of(e.Key.Value, names) == name);
+            if (entry.Key is not null)
+            {
+                _faults.Add(entry.Key.Place, $"'{entry.Key.Value}' is no key here. Did you mean '{name}'?");
+            }
+        }
+
+        return entry;
+    }
+
     private KernelBlock? ReadKernels(SourceMap map, List<Dictionary<string, ValueKind>> scopes)
     {
-        SourceNode? kernelNode = map.Entries.FirstOrDefault(e => e.Key.Value == "kernel").Value;
+        (SourceScalar? kernelKey, SourceNode? kernelNode) =
+            Find(map, "kernel", [.. _catalog.Kernels.SelectMany(k => k.Axes).Select(a => a.Name), "precision", "threads", "where", "zip"]);
         string[] names = [.. _catalog.Kernels.Select(k => k.Name)];
-        if (kernelNode is null)
+        if (kernelNode is null || kernelKey is null)
         {
             _faults.Add(map.Place, $"'kernel' is missing; there are {string.Join(", ", names)}.");
             return null;
@@ -248,7 +268,7 @@ internal sealed partial class SweepReader
             return null;
         }
 
-        RawBlock raw = Gather(map, ["kernel", "where"], isFiles: false);
+        RawBlock raw = Gather(map, [kernelKey.Value, "where"], isFiles: false);
         HashSet<string> known = [.. raw.Axes.Select(a => a.Name), .. scopes.SelectMany(s => s.Keys)];
         List<ReadAxis> axes = [];
         foreach (RawAxis axis in raw.Axes)
