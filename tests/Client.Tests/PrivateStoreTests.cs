@@ -9,6 +9,24 @@ namespace Experiments.Client.Tests;
 public sealed class PrivateStoreTests
 {
     [Fact]
+    public async Task A_folder_without_a_server_named_for_its_programs_is_what_the_doctor_finds_missing()
+    {
+        using TemporaryFolder folder = new();
+        Dictionary<string, string?> environment = new()
+        {
+            ["XDG_DATA_HOME"] = folder.Path,
+            ["XDG_CONFIG_HOME"] = folder.Path,
+            ["EXPERIMENTS_POSTGRES_BIN"] = folder.Path,
+            ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://me:hidden@127.0.0.1:9",
+        };
+        Ran ran = (await ClientProcess.RunAsync(environment, "doctor", "--json")).Expect(ExitCode.StoreUnreachable);
+        JsonNode programs = JsonNode.Parse(ran.Out)!.AsArray().Single(c => (string)c!["check"]! == "postgres programs")!;
+        Assert.False((bool)programs["ok"]!);
+        Assert.Contains($"EXPERIMENTS_POSTGRES_BIN is {folder.Path}", (string)programs["do"]!, StringComparison.Ordinal);
+        Assert.DoesNotContain("hidden", ran.Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task With_nothing_configured_a_run_starts_its_own_server_and_stop_leaves_no_process()
     {
         using TemporaryFolder folder = new();

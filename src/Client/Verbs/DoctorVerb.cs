@@ -91,10 +91,7 @@ internal static class DoctorVerb
         {
             PrivateServer server = StoreLocator.Private();
             checks.Add(Writable(server.Folder));
-            IReadOnlyList<PostgresProgram> found = await server.ProgramsAsync(invocation.Cancellation);
-            checks.Add(new Check("postgres programs", true, found.Count > 0
-                ? string.Join("; ", found.Select(p => $"PostgreSQL {p.Version} in {p.Folder}" + (p.IsUsable ? "" : " (too old)")))
-                : "none found; PostgreSQL is fetched once when a server is needed"));
+            checks.Add(await ProgramsAsync(server, invocation.Cancellation));
             PrivateServerStatus status = await server.StatusAsync(invocation.Cancellation);
             checks.Add(new Check("private server", true, status.Running
                 ? $"PostgreSQL {status.Version} runs as process {status.ProcessId}, {Format.Bytes(status.SizeBytes ?? 0)} stored"
@@ -106,6 +103,21 @@ internal static class DoctorVerb
         }
 
         return checks;
+    }
+
+    private static async Task<Check> ProgramsAsync(PrivateServer server, CancellationToken cancellation)
+    {
+        try
+        {
+            IReadOnlyList<PostgresProgram> found = await server.ProgramsAsync(cancellation);
+            return new Check("postgres programs", true, found.Count > 0
+                ? string.Join("; ", found.Select(p => $"PostgreSQL {p.Version} in {p.Folder}" + (p.IsUsable ? "" : " (too old)")))
+                : "none found; PostgreSQL is fetched once when a server is needed");
+        }
+        catch (StoreUnavailableException fault)
+        {
+            return new Check("postgres programs", false, "cannot be used", fault.Message, IsStore: true);
+        }
     }
 
     private static async Task<Check> NamedAsync(string named, string source, Invocation invocation)
@@ -124,7 +136,7 @@ internal static class DoctorVerb
         catch (Exception fault) when (fault is NpgsqlException or SocketException or TimeoutException)
         {
             return new Check("postgres", false, $"{source} names a server that cannot be reached",
-                ErrorBoundary.Redact($"{fault.Message.Split('\n')[0]} Check {source}, or unset it: a private server is then started."),
+                ErrorBoundary.Redact($"{fault.Message.Split('\n')[0].Trim().TrimEnd('.')}. Check {source}, or unset it: a private server is then started."),
                 IsStore: true);
         }
         catch (Exception fault) when (fault is ArgumentException or FormatException or KeyNotFoundException)
@@ -166,9 +178,10 @@ internal static class DoctorVerb
             return new Check("otlp", true, "no endpoint set; traces go to the store only");
         }
 
+        string shown = ErrorBoundary.Redact(endpoint);
         if (!Uri.TryCreate(endpoint, UriKind.Absolute, out Uri? uri))
         {
-            return new Check("otlp", false, $"'{endpoint}' is not an address", $"{setting.Source} should look like http://localhost:4317.");
+            return new Check("otlp", false, $"'{shown}' is not an address", $"{setting.Source} should look like http://localhost:4317.");
         }
 
         try
@@ -177,12 +190,12 @@ internal static class DoctorVerb
             using CancellationTokenSource limit = CancellationTokenSource.CreateLinkedTokenSource(invocation.Cancellation);
             limit.CancelAfter(TimeSpan.FromSeconds(3));
             await client.ConnectAsync(uri.Host, uri.Port, limit.Token);
-            return new Check("otlp", true, $"{endpoint} answers");
+            return new Check("otlp", true, $"{shown} answers");
         }
         catch (Exception fault) when (fault is SocketException or OperationCanceledException)
         {
             invocation.Cancellation.ThrowIfCancellationRequested();
-            return new Check("otlp", false, $"{endpoint} does not answer",
+            return new Check("otlp", false, $"{shown} does not answer",
                 $"Start a collector there, or unset {setting.Source}; runs go on without it.");
         }
     }

@@ -23,13 +23,7 @@ internal sealed partial record PostgresBinaries(string Folder, int Major, string
     {
         if (Environment.GetEnvironmentVariable("EXPERIMENTS_POSTGRES_BIN") is { Length: > 0 } named)
         {
-            PostgresBinaries found = await AtAsync(named, cancellation) ?? throw new StoreUnavailableException(
-                $"EXPERIMENTS_POSTGRES_BIN is {named}, where postgres, initdb and pg_ctl are not all found. "
-                + "Name the folder that holds them, or unset it.");
-            return found.Major == (major ?? found.Major) && found.Major >= OldestMajor ? found : throw new StoreUnavailableException(
-                $"EXPERIMENTS_POSTGRES_BIN is {named}, which holds PostgreSQL {found.Major}; "
-                + (major is null ? $"{OldestMajor} or newer is needed." : $"the data here was made by PostgreSQL {major}.")
-                + " Name the folder of that one, or unset it.");
+            return await NamedAsync(named, major, cancellation);
         }
 
         await foreach (string folder in CandidatesAsync(fetchedTo, cancellation))
@@ -44,13 +38,13 @@ internal sealed partial record PostgresBinaries(string Folder, int Major, string
         return null;
     }
 
-    /// <summary>Every server found here, in the order in which they would be taken.</summary>
+    /// <summary>Every server found here, in the order in which they would be taken; where one folder is named, that one alone.</summary>
     internal static async Task<IReadOnlyList<PostgresBinaries>> AllAsync(string fetchedTo, CancellationToken cancellation)
     {
         List<PostgresBinaries> all = [];
         if (Environment.GetEnvironmentVariable("EXPERIMENTS_POSTGRES_BIN") is { Length: > 0 } named)
         {
-            return await AtAsync(named, cancellation) is PostgresBinaries only ? [only] : [];
+            return [await NamedAsync(named, null, cancellation)];
         }
 
         await foreach (string folder in CandidatesAsync(fetchedTo, cancellation))
@@ -96,6 +90,17 @@ internal sealed partial record PostgresBinaries(string Folder, int Major, string
         {
             throw new StoreUnavailableException(Missing(major, $"fetching one failed: {fault.Message.Split('\n')[0].Trim()}"), fault);
         }
+    }
+
+    private static async Task<PostgresBinaries> NamedAsync(string named, int? major, CancellationToken cancellation)
+    {
+        PostgresBinaries found = await AtAsync(named, cancellation) ?? throw new StoreUnavailableException(
+            $"EXPERIMENTS_POSTGRES_BIN is {named}, where postgres, initdb and pg_ctl are not all found. "
+            + "Name the folder that holds them, or unset it.");
+        return found.Major == (major ?? found.Major) && found.Major >= OldestMajor ? found : throw new StoreUnavailableException(
+            $"EXPERIMENTS_POSTGRES_BIN is {named}, which holds PostgreSQL {found.Major}; "
+            + (major is null ? $"{OldestMajor} or newer is needed." : $"the data here was made by PostgreSQL {major}.")
+            + " Name the folder of that one, or unset it.");
     }
 
     private static string Missing(int? major, string why)

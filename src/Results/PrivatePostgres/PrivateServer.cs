@@ -19,6 +19,9 @@ public sealed class PrivateServer
 
     public const string DatabaseName = "experiments";
 
+    // An empty database takes 40 MiB, 16 of them a segment of write-ahead log; the next segment has to fit too.
+    private const long LeastToBegin = 64L << 20;
+
     private const int LongestSocketFolder = 85; // 107 bytes hold a socket's path, and Postgres adds /.s.PGSQL.5432.lock.
 
     // A crashed server may have a checkpoint interval of log to replay, and a joiner waits for that.
@@ -165,6 +168,7 @@ public sealed class PrivateServer
     }
 
     /// <summary>Every PostgreSQL server that is installed here, in the order in which they would be taken.</summary>
+    /// <exception cref="StoreUnavailableException">EXPERIMENTS_POSTGRES_BIN names a folder that holds no usable server.</exception>
     public async Task<IReadOnlyList<PostgresProgram>> ProgramsAsync(CancellationToken cancellation) =>
         [.. (await PostgresBinaries.AllAsync(BinariesFolder, cancellation))
             .Select(b => new PostgresProgram(b.Folder, b.Version, b.Major >= PostgresBinaries.OldestMajor))];
@@ -376,8 +380,11 @@ public sealed class PrivateServer
                 continue;
             }
 
-            throw new StoreUnavailableException(
-                $"The private database in {Folder} did not start (pg_ctl ended with {exitCode}): {Tail(log, output)}\nIts log is {LogPath}.");
+            // The last lines of the log only say that the recovery failed.
+            throw new StoreUnavailableException(log.Contains("No space left on device", StringComparison.Ordinal)
+                ? $"{StoreFaults.FullDisk(Folder, StoreFaults.LeastFreeBytes) ?? $"The private database's disk in {Folder} is full."} "
+                    + "What was committed is stored; make room, and the next command starts it again."
+                : $"The private database in {Folder} did not start (pg_ctl ended with {exitCode}): {Tail(log, output)}\nIts log is {LogPath}.");
         }
     }
 
@@ -410,6 +417,13 @@ public sealed class PrivateServer
         foreach (string left in Directory.EnumerateDirectories(Folder, "data.new-*"))
         {
             Directory.Delete(left, recursive: true); // What a kill during initdb left; we hold the lock.
+        }
+
+        // initdb's own words for a full disk are that a child ended with code 134.
+        if (StoreFaults.FullDisk(Folder, LeastToBegin) is string full)
+        {
+            throw new StoreUnavailableException(
+                $"{full} Make room, set XDG_DATA_HOME to a folder elsewhere, or EXPERIMENTS_POSTGRES to the connection string of a server.");
         }
 
         string temporary = Path.Combine(Folder, $"data.new-{Environment.ProcessId}");

@@ -72,14 +72,17 @@ public static class StoreLocator
         catch (Exception fault) when (fault is ArgumentException or FormatException or KeyNotFoundException)
         {
             // The parser's own words may quote what it was given, password and all.
-            throw new StoreUnavailableException(
-                $"EXPERIMENTS_POSTGRES is not an Npgsql connection string. {Example}", fault);
+            bool isUri = connectionString.TrimStart().StartsWith("postgres", StringComparison.OrdinalIgnoreCase)
+                && connectionString.Contains("://", StringComparison.Ordinal);
+            throw new StoreUnavailableException($"EXPERIMENTS_POSTGRES (or --postgres) is "
+                + (isUri ? "a postgres:// address, and an Npgsql connection string is needed" : "not an Npgsql connection string")
+                + $". {Example}", fault);
         }
 
         if (string.IsNullOrEmpty(settings.Host))
         {
             throw new StoreUnavailableException(
-                $"EXPERIMENTS_POSTGRES names no Host. {Example}");
+                $"EXPERIMENTS_POSTGRES (or --postgres) names no Host. {Example}");
         }
 
         settings.SearchPath ??= "experiments, public";

@@ -10,7 +10,7 @@ namespace Experiments.Results.Store;
 internal static class StoreFaults
 {
     // Below two segments of write-ahead log Postgres cannot go on.
-    private const long LeastFreeBytes = 32L << 20;
+    internal const long LeastFreeBytes = 32L << 20;
 
     /// <summary>Eight tries in some ten seconds: a fail-over or a restart of the server, but not an outage. A server that says it is
     /// starting is given two minutes, since after a crash it has its log to replay first.</summary>
@@ -103,16 +103,27 @@ internal static class StoreFaults
         NpgsqlConnectionStringBuilder settings = new(address);
         string host = settings.Host ?? "localhost";
         string port = host.StartsWith('/') ? "" : $":{settings.Port}";
-        return $"PostgreSQL at {host}{port}, database '{settings.Database ?? settings.Username}', user '{settings.Username}'";
+
+        // Where none is named the driver takes the operating system's.
+        string user = string.IsNullOrEmpty(settings.Username) ? Environment.UserName : settings.Username;
+        string database = string.IsNullOrEmpty(settings.Database) ? user : settings.Database;
+        return $"PostgreSQL at {host}{port}, database '{database}', user '{user}'";
+    }
+
+    /// <summary>That a folder's disk has too little room left for a server, or null.</summary>
+    internal static string? FullDisk(string folder, long leastBytes)
+    {
+        long free = Directory.Exists(folder) ? new DriveInfo(folder).AvailableFreeSpace : long.MaxValue;
+        return free < leastBytes
+            ? $"The private database's disk is full: {free >> 20} MiB are left for {folder}, and {leastBytes >> 20} MiB are needed."
+            : null;
     }
 
     /// <summary>Of a private server that went away under us.</summary>
     private static string Stopped(string folder, Exception fault)
     {
-        long free = Directory.Exists(folder) ? new DriveInfo(folder).AvailableFreeSpace : long.MaxValue;
-        return free < LeastFreeBytes
-            ? $"The private database's disk is full: {free >> 20} MiB are left for {folder}. What was committed is stored and nothing by halves; "
-                + "make room, then `experiments resume`."
+        return FullDisk(folder, LeastFreeBytes) is string full
+            ? $"{full} What was committed is stored and nothing by halves; make room, then `experiments resume`."
             : $"The private database in {folder} does not answer: {Innermost(fault)}. What was committed is stored and nothing by halves; the next "
                 + $"command starts it again, and `experiments resume` goes on. Its log is {Path.Combine(folder, "server.log")}.";
     }
