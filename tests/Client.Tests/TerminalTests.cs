@@ -45,6 +45,24 @@ public sealed class TerminalTests
         Assert.Equal(lines[3].Length, lines[4].Length);
     }
 
+    [Theory]
+    [InlineData(24)]
+    [InlineData(40)]
+    [InlineData(120)]
+    public void A_table_on_a_terminal_of_any_width_shows_every_cell(int width)
+    {
+        using StringWriter output = new();
+        using Terminal terminal = new() { Out = output, Error = TextWriter.Null, OutIsTerminal = true, Width = width };
+        new TextTable().Right("id").Left("name", "state").Right("trials", "done", "failed", "skipped")
+            .Row("87", "quickstart", "interrupted", "100,000", "99,998", "1", "2").Write(terminal);
+        foreach (string cell in (string[])["id", "skipped", "87", "quickstart", "interrupted", "100,000", "99,998", "1", "2"])
+        {
+            Assert.Contains(cell, output.ToString(), StringComparison.Ordinal);
+        }
+
+        Assert.DoesNotContain("…", output.ToString(), StringComparison.Ordinal);
+    }
+
     [Fact]
     public void The_nearest_name_is_found_within_a_few_edits()
     {

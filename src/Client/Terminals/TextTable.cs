@@ -35,7 +35,7 @@ public sealed class TextTable
             terminal.Out.WriteLine(title);
         }
 
-        if (terminal.OutIsTerminal)
+        if (terminal.OutIsTerminal && LeastWidth() <= terminal.Width)
         {
             WriteForPerson(terminal);
         }
@@ -53,6 +53,21 @@ public sealed class TextTable
         }
 
         return this;
+    }
+
+    // Where even this is too wide a drawn table would shrink to a lone "…"; plain lines, which the terminal wraps, lose nothing.
+    private int LeastWidth()
+    {
+        int width = 1;
+        for (int c = 0; c < _columns.Count; c++)
+        {
+            IEnumerable<string> cells = _rows.Select(r => r[c]).Append(_columns[c].Name);
+            width += 3 + (_columns[c].Right
+                ? cells.Max(cell => cell.Length)
+                : cells.SelectMany(cell => cell.Split((char[])[' ', '\n'])).Max(word => word.Length));
+        }
+
+        return width;
     }
 
     private void WriteForPerson(Terminal terminal)
