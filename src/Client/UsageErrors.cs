@@ -28,6 +28,7 @@ internal static class UsageErrors
     private static IEnumerable<string> Lines(ParseResult parsed, Command command, string path, bool nothingTyped)
     {
         HashSet<string> unmatched = [.. parsed.UnmatchedTokens];
+        bool noVerb = false;
         foreach (string token in parsed.UnmatchedTokens)
         {
             if (token.StartsWith('-'))
@@ -38,6 +39,13 @@ internal static class UsageErrors
             }
             else if (command.Subcommands.Count > 0)
             {
+                // What follows an unknown verb belongs to it, and is none itself.
+                if (noVerb)
+                {
+                    continue;
+                }
+
+                noVerb = true;
                 IEnumerable<string> names = command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name);
                 yield return $"There is no verb '{token}'.{NearestName.Hint(token, names)}";
             }

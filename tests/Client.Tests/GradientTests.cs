@@ -52,6 +52,24 @@ public sealed class GradientTests : IDisposable
     }
 
     [Fact]
+    public async Task An_automatic_degree_is_shown_with_the_rank_of_the_chosen_one()
+    {
+        Matrices.Random(16, 4, seed: 3).Save(_folder.Path);
+        string[] line = ["gradient", "--inputs", _folder.Path, "--kernel", "low-rank", "--degree", "auto", "--set", "tolerance=0.01"];
+        JsonNode json = JsonNode.Parse((await Cli.RunAsync([.. line, "--json"])).Expect(ExitCode.Done).Out)!;
+        int degree = (int)(double)json["fitted_degree"]!;
+        long rank = 1;
+        for (int i = 1; i <= degree; i++)
+        {
+            rank = rank * (4 + i) / i;
+        }
+
+        Assert.InRange(degree, 1, 23);
+        Assert.Equal(rank, (long)json["rank"]!);
+        Assert.Contains($"{degree}, by its tolerance", (await Cli.RunAsync(line)).Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task The_widest_file_decides_the_precision()
     {
         Matrices inputs = Matrices.Random(8, 3, seed: 5).Save(_folder.Path, wide: false);

@@ -142,6 +142,13 @@ internal static class GradientVerb
 
         // Facts about the logits cost a kernel a pass, which must not be in its time.
         request.Kernel.Compute(problem, request.Settings, result, context with { Statistics = true });
+        if (double.IsFinite(result.FittedDegree) && request.Settings.Values.GetValueOrDefault("degree") is string)
+        {
+            // The rank above is an upper bound where the kernel chooses its degree; what is shown is the chosen one's.
+            cost = request.Kernel.Predict(n, d, request.Precision == "float32" ? 4 : 8, request.Threads,
+                new Settings(new Dictionary<string, object>(request.Settings.Values) { ["degree"] = (long)result.FittedDegree }));
+        }
+
         Errors? errors = request.Check ? Compare(inputs, result, request.Threads, invocation.Cancellation) : null;
         if (request.Output is string path)
         {
@@ -203,6 +210,11 @@ internal static class GradientVerb
         Fact("precision", request.Precision);
         Fact("n, d", $"{n}, {d}");
         Fact("loss", Format.Value(result.Loss));
+        if (double.IsFinite(result.FittedDegree) && request.Settings.Values.GetValueOrDefault("degree") is string)
+        {
+            Fact("degree", $"{Format.Value(result.FittedDegree)}, by its tolerance");
+        }
+
         if (cost.Rank is long rank)
         {
             Fact("rank", Format.Count(rank));
