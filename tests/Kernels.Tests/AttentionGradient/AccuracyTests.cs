@@ -1,5 +1,6 @@
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Instances;
 
 namespace Experiments.Kernels.Tests.AttentionGradient;
 
@@ -10,7 +11,10 @@ public sealed class AccuracyTests(ITestOutputHelper log)
     private static readonly double[] LogitScales = [1e-6, 0.1, 1, 5, 20, 100, 400, 2000];
 
     public static TheoryData<string> Kinds =>
-        ["dense", "largest key is the target", "near ties", "twin keys", "scales apart", "offset keys", "one row far", "shapes"];
+    [
+        "dense", "largest key is the target", "near ties", "twin keys", "crowds of twins", "scales apart", "offset keys",
+        "offset values", "one row far", "shapes",
+    ];
 
     [Theory]
     [MemberData(nameof(Kinds))]
@@ -54,6 +58,33 @@ public sealed class AccuracyTests(ITestOutputHelper log)
             log.WriteLine($"n={n} d={d} logit={scale}: {wide / 2e-15 / bar:G3} and {single / 1e-6 / bar:G3} of the bar");
             Assert.True(wide < 1e-15 * bar, $"float64 {wide:G3} at logit {scale}");
             Assert.True(single < 0.5e-6 * bar, $"float32 {single:G3} at logit {scale}");
+        }
+    }
+
+    /// <summary>Many keys are one key: a row that they share has, beside them, what e^−L leaves, and that is all of its gradient.</summary>
+    [Theory]
+    [InlineData(64, 4, 0)]
+    [InlineData(400, 4, 0)]
+    [InlineData(400, 8, 0)]
+    [InlineData(200, 4, 1e-9)]
+    public void Exact_keeps_to_the_bar_where_crowds_of_keys_are_equal_or_nearly_so(int n, int d, double apart)
+    {
+        foreach (double bound in (double[])[1, 2, 3, 4, 6, 8, 12])
+        {
+            AttentionProblem<double> problem = new CornerFamily().Draw(new(n, d, bound, 7, Settings.None));
+            for (int i = 0; i < n * d; i++)
+            {
+                problem.A2[i] *= 1 + (apart * Math.Sin(i));
+            }
+
+            AttentionProblem<float> narrow = problem.To<float>();
+            double bar = Math.Max(20, bound * bound);
+            double wide = Problems.Error(Problems.Run("exact", problem).DX, Problems.Run("reference", problem).DX);
+            double single = Problems.Error(
+                Problems.Run("exact", narrow).DX, Problems.Run("reference", narrow.To<double>()).DX);
+            log.WriteLine($"n={n} d={d} B={bound}: {wide / 2e-15 / bar:G3} and {single / 1e-6 / bar:G3} of the bar");
+            Assert.True(wide < 2e-15 * bar, $"float64 {wide:G3} at B = {bound}");
+            Assert.True(single < 1e-6 * bar, $"float32 {single:G3} at B = {bound}");
         }
     }
 
@@ -137,6 +168,13 @@ public sealed class AccuracyTests(ITestOutputHelper log)
                 }
 
                 break;
+            case "crowds of twins":
+                for (int j = 2; j < n; j++)
+                {
+                    Array.Copy(problem.A2, (j % 2) * d, problem.A2, j * d, d);
+                }
+
+                break;
             case "scales apart":
                 Problems.Scale(problem.A1, 1e6);
                 Problems.Scale(problem.A2, 1e-6);
@@ -149,6 +187,13 @@ public sealed class AccuracyTests(ITestOutputHelper log)
                 }
 
                 Problems.Scale(problem.A1, scale / Math.Max(1e-300, Problems.LargestLogit(problem)));
+                break;
+            case "offset values":
+                for (int i = 0; i < n * d; i++)
+                {
+                    problem.A3[i] += 1e5;
+                }
+
                 break;
             case "one row far":
                 Problems.Scale(problem.A1, 1e-3);

@@ -20,6 +20,7 @@ internal sealed class DominatedKeys<T> : Chunks
     private readonly int[] _rows;
     private readonly int _n, _d;
     private readonly DoubleDouble[] _precise;
+    private readonly DoubleDouble[] _firstValue;
     private readonly double[] _q, _h, _second, _rowSums, _c, _r, _pOfStar;
     private readonly int[] _star;
 
@@ -34,6 +35,7 @@ internal sealed class DominatedKeys<T> : Chunks
         ChunkCount = (_n + KeysPerChunk - 1) / KeysPerChunk;
         _precise = Queries();
         _q = [.. _precise.Select(q => (double)q)];
+        _firstValue = Product(problem.A3, problem.Y, [0]);
         _h = Values();
         _second = new double[rows.Length];
         _rowSums = new double[rows.Length];
@@ -128,7 +130,7 @@ internal sealed class DominatedKeys<T> : Chunks
         for (int k = 0; k < _d; k++)
         {
             double g = c[k] / sum;
-            c[k] = g + (_h[(star * _d) + k] - double.CreateTruncating(_problem.E[((long)_rows[r] * _d) + k]));
+            c[k] = g + (_h[(star * _d) + k] + (double)(_firstValue[k] - double.CreateTruncating(_problem.E[((long)_rows[r] * _d) + k])));
             _r[r] += c[k] * g;
         }
 
@@ -193,8 +195,39 @@ internal sealed class DominatedKeys<T> : Chunks
 
     private DoubleDouble[] Queries()
     {
-        DoubleDouble[] q = new DoubleDouble[checked(_rows.Length * _d)];
-        for (int r = 0; r < _rows.Length; r++)
+        DoubleDouble[] q = Product(_problem.A1, _problem.X, _rows);
+        for (int i = 0; i < q.Length; i++)
+        {
+            q[i] /= _problem.Divisor;
+        }
+
+        return q;
+    }
+
+    /// <summary>h less its first row: only differences count, and where all values lie far from 0 they would be lost to the rounding
+    /// of h itself.</summary>
+    private double[] Values()
+    {
+        double[] h = new double[checked(_n * _d)];
+        int[] row = new int[1];
+        for (int i = 0; i < _n; i++)
+        {
+            row[0] = i;
+            DoubleDouble[] value = Product(_problem.A3, _problem.Y, row);
+            for (int k = 0; k < _d; k++)
+            {
+                h[(i * _d) + k] = (double)(value[k] - _firstValue[k]);
+            }
+        }
+
+        return h;
+    }
+
+    /// <summary>Some rows of left (n, d) times right (d, d), with all digits.</summary>
+    private DoubleDouble[] Product(T[] left, T[] right, int[] rows)
+    {
+        DoubleDouble[] product = new DoubleDouble[checked(rows.Length * _d)];
+        for (int r = 0; r < rows.Length; r++)
         {
             for (int c = 0; c < _d; c++)
             {
@@ -202,32 +235,13 @@ internal sealed class DominatedKeys<T> : Chunks
                 for (int k = 0; k < _d; k++)
                 {
                     sum += DoubleDouble.Product(
-                        double.CreateTruncating(_problem.A1[((long)_rows[r] * _d) + k]),
-                        double.CreateTruncating(_problem.X[(k * _d) + c]));
+                        double.CreateTruncating(left[((long)rows[r] * _d) + k]), double.CreateTruncating(right[(k * _d) + c]));
                 }
 
-                q[(r * _d) + c] = sum / _problem.Divisor;
+                product[(r * _d) + c] = sum;
             }
         }
 
-        return q;
-    }
-
-    private double[] Values()
-    {
-        double[] h = new double[checked(_n * _d)];
-        for (int i = 0; i < _n; i++)
-        {
-            for (int k = 0; k < _d; k++)
-            {
-                double value = double.CreateTruncating(_problem.A3[((long)i * _d) + k]);
-                for (int c = 0; c < _d; c++)
-                {
-                    h[(i * _d) + c] += value * double.CreateTruncating(_problem.Y[(k * _d) + c]);
-                }
-            }
-        }
-
-        return h;
+        return product;
     }
 }

@@ -93,7 +93,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         return operands + scratch + ((double)CountChunks(n) * ((2 * d * d) + Extras) * 8);
     }
 
-    /// <summary>Q = A1 X / divisor, h = A3 Y and the transposed keys.</summary>
+    /// <summary>Q = A1 X / divisor, h = A3 Y, and transposed the keys, the values and h less its median.</summary>
     public void Prepare()
     {
         const int Step = 1024;
@@ -581,6 +581,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         for (int k = 0; k < _even; k++)
         {
             int at = k * _keys;
+            double centre = k < _d ? Centre(k) : 0;
             for (int j = 0; j < _keys; j++)
             {
                 bool inside = k < _d && j < _n;
@@ -588,8 +589,25 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
                 _a2Wide[at + j] = double.CreateTruncating(key);
                 _a2[at + j] = key;
                 _a3[at + j] = inside ? _problem.A3[(j * _d) + k] : T.Zero;
-                _hT[at + j] = inside ? T.CreateTruncating(_h[(j * _wide) + k]) : T.Zero;
+                _hT[at + j] = inside ? T.CreateTruncating(_h[(j * _wide) + k] - centre + _hLow[(j * _wide) + k]) : T.Zero;
             }
         }
+    }
+
+    /// <summary>A column's typical value of h: the median, of every so manyth key where there are many.</summary>
+    /// <remarks>Only differences of <see cref="_hT"/> are used, and where all values lie far from 0 they would be lost to the rounding
+    /// of h: offset by 1e5, a gradient was off by 10 times the bar. A mean would do the same to the others where one value is huge.</remarks>
+    private double Centre(int column)
+    {
+        const int Most = 1024;
+        int step = (_n + Most - 1) / Most;
+        double[] sample = new double[(_n + step - 1) / step];
+        for (int i = 0; i < sample.Length; i++)
+        {
+            sample[i] = _h[(i * step * _wide) + column];
+        }
+
+        Array.Sort(sample);
+        return sample[sample.Length / 2];
     }
 }

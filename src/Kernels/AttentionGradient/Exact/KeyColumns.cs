@@ -30,7 +30,7 @@ internal sealed unsafe class KeyColumns<V, T>(
     protected override void Take()
     {
         int depth = _d + 1;
-        using AlignedBuffer<T> memory = new((((long)2 * Tile) + (2 * depth) + (4 * stride) + 2) * Width);
+        using AlignedBuffer<T> memory = new((((long)2 * Tile) + (2 * depth) + (4 * stride) + 3) * Width);
         T* e = memory.Start, p = e + ((long)Tile * Width), key = p + ((long)Tile * Width), value = key + ((long)depth * Width);
         T* sums = value + ((long)depth * Width), part = sums + (2L * stride * Width), zero = part + (2L * stride * Width);
         T* unwanted = zero + Width;

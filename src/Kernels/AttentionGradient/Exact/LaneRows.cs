@@ -10,10 +10,12 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 ///   G = Σ f v;  F = (G + mean) Y;  c = F − E;  c̃ = Y c;  p = f (c̃·v − c̃·G);  dQ = Σ p κ;  dX = A1ᵀ dQ / divisor;  dY = (G + mean)ᵀ c.
 /// So four products of d multiply-adds and one exponential a pair, and h = A3 Y is never made.
 ///
-/// Range     A block whose logits cannot spread by more than log(n / 4), by Cauchy and Schwarz, needs no maximum: no key can have
-///           more than a quarter of a row. Any other block first looks for its rows' largest logits, at the price of a fifth product.
-/// Dominated A row of which one key has more than a quarter is not done here: c̃·v − c̃·G would lose the digits that the other keys
-///           have left. <see cref="DominatedRows"/> lists them, for the careful way.
+/// Range     A block whose logits cannot spread by more than 3, nor by more than log(n / 4), by Cauchy and Schwarz, needs no maximum.
+///           Any other block first looks for its rows' largest logits, at the price of a fifth product.
+/// Dominated A row is not done here if one key has more than a quarter of it, as c̃·v − c̃·G would lose the digits that the other keys
+///           have left; nor if keys that tie for the largest have all but an eighth of it, since they may be one key several times, and
+///           their shares of dQ = Σ p κ then cancel but for what the others have. <see cref="DominatedRows"/> lists them, for
+///           the careful way. In a block that needs no maximum neither can be: whatever ties, the others have e⁻³ of their share.
 /// Cache     Each tile of keys serves up to <see cref="MostBlocks"/> blocks before the next is fetched: one block's work is 0.4 of a
 ///           multiply-add a byte, which no second-level cache feeds at full speed.
 /// Scratch   The blocks' exponentials stay in memory, W n numbers a block, for the second half; beyond
@@ -41,6 +43,13 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     // On squares of norms that were summed in T.
     private const double Slack = 1.001;
+
+    // Logits that spread by less, in units of log 2, leave every key e⁻³ of its share of the row: about four bits can cancel.
+    private const double Narrow = 3 * LogE;
+
+    // What keys that do not tie must have of a row: three bits can cancel then. (With 1/32, at 0.044 of a row, crowds of equal keys were
+    // seen to reach the bar.)
+    private const double LeastBesideTies = 1.0 / 8;
 
     // What a chunk writes after its shares of dX and dY: loss, least row sum, largest |logit|, sum of their squares.
     private const int Extras = 4;
@@ -361,16 +370,17 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             }
         }
 
-        double longest = 0;
+        double widest = 0;
         for (int v = 0; v < block.Rows; v++)
         {
-            double square = double.CreateTruncating(squares[v]) * Slack;
-            longest = square <= longest ? longest : square;
+            double spread = 2 * Math.Sqrt(double.CreateTruncating(squares[v]) * Slack) * _longestKey;
+            widest = spread <= widest ? widest : spread;
+            block.Wide[v] = !(spread <= Narrow);
         }
 
         // False for NaN.
         int fewest = _problem.Causal ? block.First + 1 : _n;
-        return 2 * Math.Sqrt(longest) * _longestKey <= Math.Log2(fewest) - 2;
+        return widest <= Math.Min(Narrow, Math.Log2(fewest) - 2);
     }
 
     /// <summary>The largest |logit| and the sum of squares, in units of log 2 and of keys as they were given.</summary>
@@ -482,19 +492,25 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Hide(block, key, count, to, T.Zero);
             for (int j = 0; j < count; j++)
             {
-                Add(to + ((long)j * Width), sums, 3);
+                T* e = to + ((long)j * Width);
+                Add(e, sums, 3);
+                for (int v = 0; v < Width; v += V.Count)
+                {
+                    V x = V.Load(e + v);
+                    V.MulAdd(x, x, V.Load(sums + Width + v)).Store(sums + Width + v);
+                }
             }
         }
     }
 
-    /// <summary>Row sums and Σ e^s v.</summary>
+    /// <summary>Row sums, the sums of the exponentials' squares where a maximum was taken, and Σ e^s v.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Forward(Span<Block> blocks)
     {
         int keys = 0;
         foreach (Block block in blocks)
         {
-            new Span<T>(block.Sums, (_stride + 1) * Width).Clear();
+            new Span<T>(block.Sums, (_stride + 2) * Width).Clear();
             keys = Math.Max(keys, block.Keys);
         }
 
@@ -504,7 +520,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             int end = Math.Min(keys, span + Span);
             foreach (Block block in blocks)
             {
-                new Span<T>(block.Part, (_stride + 1) * Width).Clear();
+                new Span<T>(block.Part, (_stride + 2) * Width).Clear();
             }
 
             for (int key = span; key < end; key += _tile)
@@ -529,7 +545,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
             foreach (Block block in blocks)
             {
-                Add(block.Part, block.Sums, 3 * (_stride + 1));
+                Add(block.Part, block.Sums, 3 * (_stride + 2));
             }
         }
     }
@@ -634,9 +650,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             double sum = 0, least = double.PositiveInfinity;
             for (int v = 0; v < Width; v++)
             {
-                // Not more than a quarter to any key; a bounded block was shown to have none. NaN takes the careful way as well.
+                // NaN takes the careful way as well.
                 double rowSum = double.CreateTruncating(rowSums[v]);
-                if (v < block.Rows && (block.Bounded || rowSum >= 4))
+                if (v < block.Rows && (block.Bounded || (rowSum >= 4 && !IsTied(block, v, rowSum))))
                 {
                     least = Math.Min(least, rowSum);
                     sum += double.CreateTruncating(losses[v]);
@@ -679,6 +695,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    /// <summary>Whether keys that tie for the largest logit have nearly all of a row: where e is 1, e² is 1 as well.</summary>
+    private bool IsTied(Block block, int v, double rowSum) =>
+        block.Wide[v]
+        && rowSum - double.CreateTruncating(block.Sums[((_stride + 1) * Width) + v]) < LeastBesideTies * rowSum;
+
     /// <summary>What the keys' gradients need of these rows; nothing of a dominated one.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Leave(Block block, RowsForKeys<T> rows)
@@ -718,7 +739,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private sealed class Block
     {
         public const int Wides = 9;
-        public const int Vectors = 7;
+        public const int Vectors = 10;
 
         public Block(T* at, int kept, int stride)
         {
@@ -733,8 +754,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             E = Next((long)kept * Width);
             A1 = Next(wide);
             Q = Next(wide);
-            Part = Next(wide + Width);
-            Sums = Next(wide + Width);
+            Part = Next(wide + (2 * Width));
+            Sums = Next(wide + (2 * Width));
             F = Next(wide);
             C = Next(wide);
             MixedC = Next(wide);
@@ -743,7 +764,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Start = Next(Width);
             MinusR = Next(Width);
             Inverse = Next(Width);
-            Unwanted = Next(Width);
+            Unwanted = Next(2 * Width);
             Zero = Next(Width);
             new Span<T>(Zero, Width).Clear();
         }
@@ -756,8 +777,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         /// <summary>How many keys any of the rows sees.</summary>
         public int Keys { get; private set; }
 
-        /// <summary>Whether no key can have more than a quarter of any of the rows.</summary>
+        /// <summary>Whether the logits cannot spread so far that any of the rows is dominated.</summary>
         public bool Bounded { get; set; }
+
+        /// <summary>Row by row, whether the logits may spread by more than <see cref="Narrow"/>.</summary>
+        public bool[] Wide { get; } = new bool[Width];
 
         public List<int> Dominated { get; } = [];
 
@@ -768,7 +792,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         public T* Q { get; }
 
-        /// <summary>Sums over a span of keys: the columns', then the row sums.</summary>
+        /// <summary>Sums over a span of keys: the columns', then the row sums and those of the exponentials' squares.</summary>
         public T* Part { get; }
 
         public T* Sums { get; }

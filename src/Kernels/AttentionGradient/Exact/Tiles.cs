@@ -81,7 +81,8 @@ internal static unsafe class Tiles<V, T>
         }
     }
 
-    /// <summary>s[j] = 2^s[j] in place, and sums += Σ_j s[j], for j below <paramref name="count"/>; each of s[j], sums is W numbers.</summary>
+    /// <summary>s[j] = 2^s[j] in place, and sums += Σ_j s[j], for j below <paramref name="count"/>; each of s[j], sums is W numbers.
+    /// Where the range is open, Σ_j s[j]² is added to the W numbers after the sums.</summary>
     /// <remarks>A loop of its own, after <see cref="Dot"/> has left the logits in the first-level cache: beside twelve accumulators
     /// there is no register for a constant.</remarks>
     /// <typeparam name="TRange">Whether logits may lie below the range of 2^x.</typeparam>
@@ -92,6 +93,13 @@ internal static unsafe class Tiles<V, T>
         int w = V.Count;
         V least = V.Broadcast(Exponential<V, T>.Least);
         V s0 = V.Load(sums), s1 = V.Load(sums + w), s2 = V.Load(sums + (2 * w));
+        T* squares = sums + (3 * w);
+        V q0 = V.Zero, q1 = V.Zero, q2 = V.Zero;
+        if (TRange.Open)
+        {
+            (q0, q1, q2) = (V.Load(squares), V.Load(squares + w), V.Load(squares + (2 * w)));
+        }
+
         for (int j = 0; j < count; j++)
         {
             V x0 = V.Load(s), x1 = V.Load(s + w), x2 = V.Load(s + (2 * w));
@@ -111,12 +119,25 @@ internal static unsafe class Tiles<V, T>
             s0 += x0;
             s1 += x1;
             s2 += x2;
+            if (TRange.Open)
+            {
+                q0 = V.MulAdd(x0, x0, q0);
+                q1 = V.MulAdd(x1, x1, q1);
+                q2 = V.MulAdd(x2, x2, q2);
+            }
+
             s += 3 * w;
         }
 
         s0.Store(sums);
         s1.Store(sums + w);
         s2.Store(sums + (2 * w));
+        if (TRange.Open)
+        {
+            q0.Store(squares);
+            q1.Store(squares + w);
+            q2.Store(squares + (2 * w));
+        }
     }
 
     /// <summary>sums[c] += Σ_j x[j][c] f[j] for four columns c and j below <paramref name="count"/>; each of f[j], sums[c] is W numbers.</summary>
