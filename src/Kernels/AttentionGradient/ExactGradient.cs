@@ -39,40 +39,45 @@ public sealed class ExactGradient : IGradientKernel
         }
 
         double pairs = (double)n * n;
-        double bytes = bytesPerNumber == sizeof(float) ? Bytes<float>(n, d, threads) : Bytes<double>(n, d, threads);
+        double bytes = bytesPerNumber == sizeof(float) ? Bytes<float>(n, n, d, threads) : Bytes<double>(n, n, d, threads);
         return new((pairs * ((8.0 * d) + 1)) + (10.0 * n * d * d), bytes, null);
     }
 
     public void Compute<T>(AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Compute(problem, new RowSet<T>(problem), output, context);
+
+    /// <summary>The sums over the set's rows, and what of the output belongs to a row, for each of them.</summary>
+    internal static void Compute<T>(AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         if (Vector512.IsHardwareAccelerated)
         {
-            Compute<Lanes512<T>, T>(problem, output, context);
+            Compute<Lanes512<T>, T>(problem, set, output, context);
         }
         else if (Vector256.IsHardwareAccelerated)
         {
-            Compute<Lanes256<T>, T>(problem, output, context);
+            Compute<Lanes256<T>, T>(problem, set, output, context);
         }
         else if (Vector128.IsHardwareAccelerated)
         {
-            Compute<Lanes128<T>, T>(problem, output, context);
+            Compute<Lanes128<T>, T>(problem, set, output, context);
         }
         else
         {
-            Compute<LanesScalar<T>, T>(problem, output, context);
+            Compute<LanesScalar<T>, T>(problem, set, output, context);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Compute<V, T>(AttentionProblem<T> problem, GradientOutput<T> output, KernelContext context)
+    private static void Compute<V, T>(
+        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
         where V : struct, ILanes<V, T>
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int d = problem.D;
         double[] dX = new double[d * d], dY = new double[d * d];
         context.Phase?.Invoke("project");
-        using LaneRows<V, T> rows = new(problem, output, context);
+        using LaneRows<V, T> rows = new(problem, set, output, context);
         rows.Prepare();
         context.Phase?.Invoke("rows");
         rows.Run(rows.ChunkCount, context.Threads, context.Cancellation);
@@ -82,7 +87,7 @@ public sealed class ExactGradient : IGradientKernel
         if (dominated.Length > 0)
         {
             context.Phase?.Invoke("dominated rows");
-            using DominatedRows<T> others = new(problem, dominated, output, context.Cancellation);
+            using DominatedRows<T> others = new(problem, set, dominated, output, context.Cancellation);
             others.Prepare();
             others.Run(others.ChunkCount, context.Threads, context.Cancellation);
             others.Finish(dX, dY);
@@ -111,7 +116,7 @@ public sealed class ExactGradient : IGradientKernel
     }
 
     // Every row may turn out to be dominated: the operands of both ways are counted.
-    private static double Bytes<T>(int n, int d, int threads)
+    internal static double Bytes<T>(int n, int rows, int d, int threads)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        LaneRows<Lanes512<T>, T>.Bytes(n, d, threads) + DominatedRows<T>.Bytes(n, d, threads);
+        LaneRows<Lanes512<T>, T>.Bytes(n, rows, d, threads) + DominatedRows<T>.Bytes(n, rows, d, threads);
 }

@@ -7,6 +7,9 @@ namespace Experiments.Kernels.AttentionGradient;
 public sealed class GradientOutput<T>(int n, int d)
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
+    private GradientOutput(GradientOutput<T> shared, T[] dQ)
+        : this(0, 0) => (DX, DY, Forward, DQ, DK, DV) = (shared.DX, shared.DY, shared.Forward, dQ, shared.DK, shared.DV);
+
     /// <summary>The gradient of the loss with respect to X, (d, d), row-major.</summary>
     public T[] DX { get; } = new T[d * d];
 
@@ -50,6 +53,14 @@ public sealed class GradientOutput<T>(int n, int d)
 
     /// <summary>Bound on the relative error of each exponential for |logits| ≤ R; NaN for kernels without one.</summary>
     public double PredictedExpError { get; set; } = double.NaN;
+
+    /// <summary>The same matrices with dQ beside them, for the one call of which it is asked; loss and facts are its own.</summary>
+    public GradientOutput<T> Asking(T[] dQ)
+    {
+        ArgumentNullException.ThrowIfNull(dQ);
+        return dQ.Length == Forward.Length
+            ? new(this, dQ) : throw new ArgumentException($"dQ has {dQ.Length} values and needs {Forward.Length}, as F.", nameof(dQ));
+    }
 
     private static T[] Unknown(int length)
     {

@@ -13,7 +13,7 @@ public static class InstanceAxes
     public const int MostOfOne = 1024;
 
     // Beyond the streams that an instance's own numbers come from.
-    private const uint Keys = 1000;
+    private const uint Keys = 1000, Rows = 1001;
 
     private static readonly Axis[] Always =
     [
@@ -50,6 +50,22 @@ public static class InstanceAxes
     {
         ArgumentNullException.ThrowIfNull(settings);
         return settings.Word("mask", "none") == "causal";
+    }
+
+    /// <summary>Numbers of so many of the instance's n rows, ascending: drawn by its key, each row with the same chance, none twice, so that
+    /// they are the same wherever and whenever they are asked for.</summary>
+    /// <exception cref="ArgumentException">More rows than there are, or none.</exception>
+    public static int[] SampleRows(InstanceRequest request, int rows)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        if (rows < 1 || rows > request.N)
+        {
+            throw new ArgumentException($"rows = {rows}: from 1 to n = {request.N} rows can be drawn.");
+        }
+
+        int[] chosen = Draws.Chosen(request, Rows, rows, request.N);
+        Array.Sort(chosen);
+        return chosen;
     }
 
     /// <summary>The instance's problems, with scale and mask; a lone one is drawn with the request's own key, each of several with

@@ -34,6 +34,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     private const int Extras = 2;
 
     private readonly AttentionProblem<T> _problem;
+    private readonly RowSet<T> _set;
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int[] _rows;
@@ -41,9 +42,12 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     private readonly double[] _q, _qLow, _h, _hLow, _a2Wide, _shares;
     private readonly T[] _a2, _a3, _hT;
 
-    /// <param name="rows">Which rows, ascending.</param>
-    public DominatedRows(AttentionProblem<T> problem, int[] rows, GradientOutput<T> output, CancellationToken cancellation)
+    /// <param name="set">The rows of the call.</param>
+    /// <param name="rows">Which of the set's, ascending.</param>
+    public DominatedRows(
+        AttentionProblem<T> problem, RowSet<T> set, int[] rows, GradientOutput<T> output, CancellationToken cancellation)
     {
+        _set = set;
         _rows = rows;
         _problem = problem;
         _output = output;
@@ -85,12 +89,12 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     }
 
     /// <summary>Bytes beyond inputs and output, where every row is dominated.</summary>
-    public static unsafe double Bytes(int n, int d, int threads)
+    public static unsafe double Bytes(int n, int rows, int d, int threads)
     {
         double wide = Projection.Padded(d), keys = PaddedKeys(n);
-        double operands = (8 * 4 * n * wide) + (keys * (d + 1) * ((3 * sizeof(T)) + 8));
+        double operands = (8 * 2 * ((double)rows + n) * wide) + (keys * (d + 1) * ((3 * sizeof(T)) + 8));
         double scratch = 4 * keys * (8 + sizeof(T)) * Math.Max(1, threads);
-        return operands + scratch + ((double)CountChunks(n) * ((2 * d * d) + Extras) * 8);
+        return operands + scratch + ((double)CountChunks(rows) * ((2 * d * d) + Extras) * 8);
     }
 
     /// <summary>Q = A1 X / divisor, h = A3 Y, and transposed the keys, the values and h less its median.</summary>
@@ -104,7 +108,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
             Projection.Multiply(_problem.A3, _problem.Y, first, rows, _d, _h, _hLow);
         }
 
-        Projection.Multiply(_problem.A1, _problem.X, _rows, _d, _q, _qLow);
+        Projection.Multiply(_set.A1, _problem.X, _rows, _d, _q, _qLow);
         double divisor = _problem.Divisor;
         for (int i = 0; i < _rows.Length * _wide; i++)
         {
@@ -257,7 +261,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
             double spread = rho[r] / (1 + (rho[r] * others[r]));
             for (int m = 0; m < _d; m++)
             {
-                double a1 = factor[r] * double.CreateTruncating(_problem.A1[row + m]);
+                double a1 = factor[r] * double.CreateTruncating(_set.A1[row + m]);
                 double value = double.CreateTruncating(valueStar[at + m]) + (spread * valueMean[at + m]);
                 for (int k = 0; k < _d; k++)
                 {
@@ -337,7 +341,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     {
         int v = Vector<double>.Count;
         Vector<double> most = Vector.Create(double.NegativeInfinity), absolute = Vector<double>.Zero;
-        int visible = _problem.Causal ? _rows[row] + 1 : _n;
+        int visible = _problem.Causal ? _set.PlaceOf(_rows[row]) + 1 : _n;
         for (int j = visible; j < _keys; j++)
         {
             // A key that is hidden or only fills up the vector must not be the largest, and weighs nothing.
@@ -505,7 +509,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         for (int k = 0; k < _d; k++)
         {
             double high = _h[((long)star * _wide) + k], low = _hLow[((long)star * _wide) + k];
-            double e = double.CreateTruncating(_problem.E[((long)row * _d) + k]);
+            double e = double.CreateTruncating(_set.E[((long)row * _d) + k]);
 
             // h* − E keeps its rounding error: where E is that very row of h, what is left is all there is.
             DoubleDouble gap = DoubleDouble.Sum(high, -e);

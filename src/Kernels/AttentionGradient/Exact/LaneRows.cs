@@ -55,6 +55,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private const int Extras = 4;
 
     private readonly AttentionProblem<T> _problem;
+    private readonly RowSet<T> _rows;
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int _n, _d, _stride, _tile, _rowsPerChunk, _share;
@@ -66,9 +67,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly T[] _keyMean, _valueMean, _meanF, _meanFLow;
     private double _longestKey;
 
-    public LaneRows(AttentionProblem<T> problem, GradientOutput<T> output, KernelContext context)
+    /// <param name="rows">Which of the problem's rows; the output has as many, and dK and dV need all of them.</param>
+    public LaneRows(AttentionProblem<T> problem, RowSet<T> rows, GradientOutput<T> output, KernelContext context)
     {
         _problem = problem;
+        _rows = rows;
         _output = output;
         _cancellation = context.Cancellation;
         _statistics = context.Statistics;
@@ -76,8 +79,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _d = problem.D;
         _stride = Stride(_d);
         _tile = TileOf(_d);
-        _rowsPerChunk = RowsPerChunk(_n, _d);
-        ChunkCount = (_n + _rowsPerChunk - 1) / _rowsPerChunk;
+        _rowsPerChunk = RowsPerChunk(rows.Count, _d);
+        ChunkCount = (rows.Count + _rowsPerChunk - 1) / _rowsPerChunk;
         _share = (2 * _d * _d) + Extras;
         _keeps = Keeps(_n);
         _shares = new((long)ChunkCount * _share);
@@ -118,13 +121,13 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>Bytes beyond inputs and output.</summary>
-    public static double Bytes(int n, int d, int threads)
+    public static double Bytes(int n, int rows, int d, int threads)
     {
         double stride = Stride(d), width = Width;
         double operands = ((2 * n * stride) + (3.0 * d * d)) * sizeof(T);
         double block = ((Keeps(n) ? n : TileOf(d)) + (12 * stride)) * width;
         double scratch = (MostBlocks * (block + ((stride + width) * width))) + ((TileOf(d) + 4) * width);
-        int chunks = (n + RowsPerChunk(n, d) - 1) / RowsPerChunk(n, d);
+        int chunks = (rows + RowsPerChunk(rows, d) - 1) / RowsPerChunk(rows, d);
         return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (chunks * ((2.0 * d * d) + Extras) * 8);
     }
 
@@ -182,7 +185,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _output.Loss = sums[2 * _d * _d] / 2;
         _output.MinRowSumOverN = least / _n;
         _output.MaxLogit = _statistics ? largest / LogE : double.NaN;
-        double pairs = _problem.Causal ? (double)_n * (_n + 1) / 2 : (double)_n * _n;
+        double pairs = _rows.Pairs(_problem);
         _output.RmsLogit = _statistics ? Math.Sqrt(sums[(2 * _d * _d) + 3] / pairs) / LogE : double.NaN;
     }
 
@@ -208,13 +211,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             share.Clear();
             share[(2 * _d * _d) + 1] = double.PositiveInfinity;
             List<int> dominated = _dominated[chunk] = [];
-            int end = Math.Min(_n, (chunk + 1) * _rowsPerChunk);
+            int end = Math.Min(_rows.Count, (chunk + 1) * _rowsPerChunk);
             for (int first = chunk * _rowsPerChunk; first < end; first += blocks.Length * Width)
             {
                 int count = 0;
                 for (int row = first; row < end && count < blocks.Length; row += Width)
                 {
-                    blocks[count++].Take(row, Math.Min(Width, end - row), _problem.Causal ? Math.Min(row + Width, end) : _n);
+                    int rows = Math.Min(Width, end - row);
+                    blocks[count++].Take(row, rows, _problem.Causal ? _rows.PlaceOf(row + rows - 1) + 1 : _n);
                 }
 
                 Rows(blocks.AsSpan(0, count), scratch, share, dominated);
@@ -353,7 +357,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private bool Queries(Block block)
     {
-        fixed (T* a1 = &_problem.A1[(long)block.First * _d])
+        fixed (T* a1 = &_rows.A1[(long)block.First * _d])
         {
             Columns<V, T>.FromRows(a1, block.Rows, _d, block.A1);
         }
@@ -379,7 +383,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
 
         // False for NaN.
-        int fewest = _problem.Causal ? block.First + 1 : _n;
+        int fewest = _problem.Causal ? _rows.PlaceOf(block.First) + 1 : _n;
         return widest <= Math.Min(Narrow, Math.Log2(fewest) - 2);
     }
 
@@ -465,9 +469,15 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         if (_problem.Causal)
         {
-            for (int j = Math.Max(key, block.First + 1); j < key + count; j++)
+            int hidden = 0;
+            for (int j = Math.Max(key, _rows.PlaceOf(block.First) + 1); j < key + count; j++)
             {
-                new Span<T>(tile + ((long)(j - key) * Width), Math.Min(Width, j - block.First)).Fill(value);
+                while (hidden < Width && _rows.PlaceOf(block.First + hidden) < j)
+                {
+                    hidden++;
+                }
+
+                new Span<T>(tile + ((long)(j - key) * Width), hidden).Fill(value);
             }
         }
     }
@@ -475,7 +485,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Exponentials(Block block, int key, int count, T* to, T* sums)
     {
-        bool hides = _problem.Causal && key + count > block.First + 1;
+        bool hides = _problem.Causal && key + count > _rows.PlaceOf(block.First) + 1;
         T* into = hides ? block.Unwanted : sums;
         Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, block.Q, _d, block.Start, to, to);
         if (block.Bounded)
@@ -626,7 +636,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
 
         Tiles<V, T>.Dot<Plain<V, T>>(_yT.Start, _d, _d, g, _d, block.Zero, f, f);
-        fixed (T* e = &_problem.E[(long)block.First * _d], forward = &_output.Forward[(long)block.First * _d])
+        fixed (T* e = &_rows.E[(long)block.First * _d], forward = &_output.Forward[(long)block.First * _d])
         {
             // c takes E first. What stands against E is the mean's F in two parts, so that where they are close their
             // difference is as good as E itself.
