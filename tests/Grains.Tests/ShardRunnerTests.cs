@@ -200,6 +200,104 @@ public sealed class ShardRunnerTests
     }
 
     [Fact]
+    public void A_reference_on_rows_gives_estimates_and_one_on_all_rows_what_the_whole_gives()
+    {
+        TrialSpec[] trials = [Trial("exact"), Trial("low-rank", "float64", 1, ("degree", 2L)), Trial("low-rank", "float32", 1, ("degree", 2L))];
+        Workbench bench = With(new ExactGradient(), new LowRankGradient());
+        IReadOnlyList<TrialOutcome> whole = Run(bench, Plan(trials, n: 90)).Outcomes;
+        IReadOnlyList<TrialOutcome> all = Run(bench, Plan(trials, Sampled(90), n: 90)).Outcomes;
+        IReadOnlyList<TrialOutcome> some = Run(bench, Plan(trials, Sampled(60), n: 90)).Outcomes;
+        for (int i = 0; i < trials.Length; i++)
+        {
+            Assert.Equal(whole[i].GradientAbsoluteError, all[i].GradientAbsoluteError);
+            Assert.Equal(whole[i].GradientRelativeError, all[i].GradientRelativeError);
+            Assert.Equal(whole[i].LossRelativeError, all[i].LossRelativeError);
+            Assert.Null(all[i].ReferenceRows);
+            Assert.Null(all[i].GradientErrorStandardError);
+            Assert.Equal(TrialStatus.Done, some[i].Status);
+            Assert.Null(some[i].Reason);
+            Assert.Equal(60, some[i].ReferenceRows);
+            Assert.Equal(whole[i].Digest, some[i].Digest);
+            Assert.Equal(
+                whole[i].GradientAbsoluteError!.Value, some[i].GradientAbsoluteError!.Value, (5 * some[i].GradientErrorStandardError!.Value) + 1e-12);
+            Assert.Equal(whole[i].LossRelativeError!.Value, some[i].LossRelativeError!.Value, (5 * some[i].LossErrorStandardError!.Value) + 1e-12);
+            Assert.InRange(some[i].ForwardRelativeError!.Value, 0, 1.5 * whole[i].ForwardRelativeError!.Value);
+        }
+
+        Assert.True(some[1].GradientErrorStandardError > 0);
+        Assert.True(some[1].TheoremBound >= whole[1].TheoremBound);
+        Assert.Equal(whole[1].MaxLogit!.Value, some[1].MaxLogit!.Value, 0.5);
+    }
+
+    [Fact]
+    public void A_kernel_without_dQ_has_no_estimate_of_the_gradient_and_says_so()
+    {
+        TrialOutcome outcome = Run(With(new Fake("low-rank")), Plan([Trial("low-rank")], Sampled(20), n: 40)).Outcomes[0];
+        Assert.Equal(TrialStatus.Done, outcome.Status);
+        Assert.Null(outcome.GradientAbsoluteError);
+        Assert.NotNull(outcome.ForwardRelativeError);
+        Assert.StartsWith("no gradient error: low-rank does not give dQ", outcome.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Only_the_untimed_call_is_asked_for_dQ_and_only_where_rows_are_sampled()
+    {
+        List<(bool Timed, bool DQ)> calls = [];
+        Fake kernel = new("low-rank") { Called = (context, dQ) => calls.Add((context.Phase is null, dQ)) };
+        Run(With(kernel), Plan([Trial("low-rank")], Sampled(20), n: 40));
+        Assert.All(calls, c => Assert.Equal(!c.Timed, c.DQ));
+        Assert.Contains(calls, c => c.DQ);
+        Assert.Contains(calls, c => c.Timed);
+        calls.Clear();
+        Run(With(kernel), Plan([Trial("low-rank")], Sampled(40), n: 40));
+        Assert.All(calls, c => Assert.False(c.DQ));
+    }
+
+    [Fact]
+    public void A_stored_reference_on_rows_is_looked_for_under_its_own_key_and_a_whole_one_never_taken_for_it()
+    {
+        SweepPlan plan = Plan([Trial("low-rank", "float64", 1, ("degree", 2L))], Sampled(2000), n: 4000);
+        Workbench bench = With(new LowRankGradient());
+        Recorded shelf = new();
+        TrialOutcome first = Run(bench, plan, references: shelf).Outcomes[0];
+        Assert.Equal(plan.Measure.ReferenceKeyOf(Instance(0, 4000)), Assert.Single(shelf.Asked));
+        Assert.NotEqual(Instance(0, 4000).Key, shelf.Asked[0]);
+
+        // What stands there of another kind is not believed, and computed anew.
+        shelf.Answer = new(shelf.Asked[0], new double[4000], new double[4000], 1, 1, 1, 1) { Rows = null };
+        Assert.Equal(first.GradientAbsoluteError, Run(bench, plan, references: shelf).Outcomes[0].GradientAbsoluteError);
+        shelf.Answer = shelf.Answer with { Rows = 2000 };
+        Assert.NotEqual(first.GradientAbsoluteError, Run(bench, plan, references: shelf).Outcomes[0].GradientAbsoluteError);
+    }
+
+    [Fact]
+    public void DQ_is_counted_in_what_a_trial_needs()
+    {
+        // Inputs of 64 MiB, F of 16, state of 400; and with a reference on rows, dQ of 16.
+        string? Needs(Measure measure) => Run(
+            With(new Fake("low-rank") { StateBytes = 400 << 20 }),
+            Plan([Trial("low-rank")], measure, new Limits { MemoryBytes = 1 << 20 }, 1 << 20)).Outcomes[0].Reason;
+
+        Assert.Equal("needs 480 MiB, limit 1 MiB", Needs(Sampled(16) with { Reference = ReferenceMode.None }));
+        Assert.Equal("needs 496 MiB, limit 1 MiB", Needs(Sampled(16)));
+    }
+
+    private static Measure Sampled(int rows) => new() { Rounds = 3, MinTime = TimeSpan.Zero, MaxNoise = 0, ReferenceRows = rows };
+
+    private sealed class Recorded : IReferenceLibrary
+    {
+        public List<Guid> Asked { get; } = [];
+
+        public ReferenceRecord? Answer { get; set; }
+
+        public ReferenceRecord? Find(Guid instanceKey, CancellationToken cancellation)
+        {
+            Asked.Add(instanceKey);
+            return Answer;
+        }
+    }
+
+    [Fact]
     public void Speed_up_is_exacts_time_over_ones_own_in_the_same_precision_or_unknown()
     {
         ShardResult result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]));

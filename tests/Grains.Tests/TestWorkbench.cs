@@ -91,6 +91,9 @@ internal static class TestWorkbench
 
         public long NonPositive { get; init; }
 
+        /// <summary>Told of each call, and whether it was asked for dQ.</summary>
+        public Action<KernelContext, bool>? Called { get; init; }
+
         public int Calls => _calls;
 
         public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) =>
@@ -100,6 +103,7 @@ internal static class TestWorkbench
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
             act?.Invoke(Interlocked.Increment(ref _calls), context);
+            Called?.Invoke(context, output.DQ is not null);
             context.Phase?.Invoke("project");
             context.Phase?.Invoke("rows");
             if (WritesGradient)

@@ -89,17 +89,32 @@ internal static class SummaryReport
 
     private static void WriteConfigurations(Terminal terminal, Summary summary)
     {
-        TextTable table = new TextTable().Left("kernel").Right("trials", "failed", "skipped", "median error", "median time", "speed-up")
-            .Left("95% interval");
+        bool estimated = summary.Stored.Configurations.Any(c => c.Estimated > 0);
+        TextTable table = new TextTable().Left("kernel").Right("trials", "failed", "skipped", "median error");
+        if (estimated)
+        {
+            table.Right("± of estimates");
+        }
+
+        table.Right("median time", "speed-up").Left("95% interval");
         foreach (SummaryCell row in summary.Stored.Configurations)
         {
             table.Row(
+            [
                 summary.Varying.Label(row.Configuration), Format.Count(row.Trials), Format.Count(row.Failed), Format.Count(row.Skipped),
-                Format.Number(row.ErrorMedian), Format.Seconds(row.SecondsMedian), Times(row.Speedup?.Mean),
-                row.Configuration.Kernel == "exact" ? "-" : Interval(row.Speedup));
+                Error(row.ErrorMedian, row.Estimated),
+                .. estimated ? [Format.Number(row.ErrorStandardError)] : Array.Empty<string>(),
+                Format.Seconds(row.SecondsMedian), Times(row.Speedup?.Mean),
+                row.Configuration.Kernel == "exact" ? "-" : Interval(row.Speedup),
+            ]);
         }
 
         table.Write(terminal, "By kernel (error: relative, of the gradient; speed-up: over exact, paired, geometric mean)");
+        if (estimated)
+        {
+            terminal.Out.WriteLine("  ~: estimated from a sample of rows, ±: the median standard error. An estimate of less than some 4 standard errors");
+            terminal.Out.WriteLine("  says how large the error is at most.");
+        }
     }
 
     private static void WriteErrors(Terminal terminal, Summary summary)
@@ -119,20 +134,22 @@ internal static class SummaryReport
         TextTable table = new TextTable().Left("kernel")
             .Right([.. columns.Select(c => string.Create(CultureInfo.InvariantCulture, $"{axis} {c:G4}"))]);
         // An error does not depend on the threads, nor is the table of errors by d.
-        List<IGrouping<KernelConfiguration, (KernelConfiguration Who, double Column, double? Error, long Failed)>> rows =
+        List<IGrouping<KernelConfiguration, (KernelConfiguration Who, double Column, double? Error, long Failed, long Estimated)>> rows =
         [
             .. (byBound ? approximate : sizes)
                 .GroupBy(c => (Who: c.Configuration with { Threads = 1 }, Column: byBound ? c.Bound!.Value : c.N!.Value))
-                .Select(g => (g.Key.Who, g.Key.Column, Error: Median(g.Select(c => c.ErrorMedian)), Failed: g.Sum(c => c.Failed)))
+                .Select(g => (
+                    g.Key.Who, g.Key.Column, Error: Median(g.Select(c => c.ErrorMedian)), Failed: g.Sum(c => c.Failed),
+                    Estimated: g.Sum(c => c.Estimated)))
                 .GroupBy(c => c.Who),
         ];
         bool anyFailed = rows.Any(r => r.Any(c => c.Failed > 0));
         Varying varying = summary.Varying with { Threads = false };
         foreach (var row in rows.Take(MostRows))
         {
-            Dictionary<double, (double? Error, long Failed)> byColumn = row.ToDictionary(c => c.Column, c => (c.Error, c.Failed));
-            table.Row([varying.Label(row.Key), .. columns.Select(c => byColumn.TryGetValue(c, out (double? Error, long Failed) cell)
-                ? cell.Error is null && cell.Failed > 0 ? "failed" : Format.Number(cell.Error) + (cell.Failed > 0 ? "*" : "")
+            var byColumn = row.ToDictionary(c => c.Column);
+            table.Row([varying.Label(row.Key), .. columns.Select(c => byColumn.TryGetValue(c, out var cell)
+                ? cell.Error is null && cell.Failed > 0 ? "failed" : Error(cell.Error, cell.Estimated) + (cell.Failed > 0 ? "*" : "")
                 : "-")]);
         }
 
@@ -237,6 +254,8 @@ internal static class SummaryReport
             ["rank"] = c.Rank,
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
             ["error_max"] = JsonOutput.Number(c.ErrorMax),
+            ["estimated"] = c.Estimated,
+            ["error_standard_error"] = JsonOutput.Number(c.ErrorStandardError),
             ["seconds_median"] = JsonOutput.Number(c.SecondsMedian),
         }))]);
         json["by_size"] = new JsonArray([.. summary.Stored.Sizes.Select(c => With(Names(c.Configuration), c.Speedup, new()
@@ -244,6 +263,8 @@ internal static class SummaryReport
             ["n"] = c.N,
             ["d"] = c.D,
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
+            ["estimated"] = c.Estimated,
+            ["error_standard_error"] = JsonOutput.Number(c.ErrorStandardError),
             ["seconds_median"] = JsonOutput.Number(c.SecondsMedian),
         }))]);
         json["by_bound"] = new JsonArray([.. summary.Stored.Bounds.Select(c => With(Names(c.Configuration), null, new()
@@ -251,6 +272,8 @@ internal static class SummaryReport
             ["bound"] = JsonOutput.Number(c.Bound),
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
             ["error_max"] = JsonOutput.Number(c.ErrorMax),
+            ["estimated"] = c.Estimated,
+            ["error_standard_error"] = JsonOutput.Number(c.ErrorStandardError),
             ["done"] = c.Done,
             ["failed"] = c.Failed,
         }, speedup: false))]);
@@ -314,6 +337,8 @@ internal static class SummaryReport
         List<double> sorted = [.. values.OfType<double>().Order()];
         return sorted.Count == 0 ? null : 0.5 * (sorted[(sorted.Count - 1) / 2] + sorted[sorted.Count / 2]);
     }
+
+    private static string Error(double? error, long estimated) => (estimated > 0 && error is not null ? "~" : "") + Format.Number(error);
 
     private static string Times(double? ratio) => ratio is double value ? Format.Number(value) + "x" : "-";
 

@@ -87,7 +87,7 @@ internal static class PlanVerb
             {
                 if (expansion.At(i) is InstancePlan plan)
                 {
-                    keys.Add(plan.Instance.Key);
+                    keys.Add(spec.Measure.ReferenceKeyOf(plan.Instance));
                 }
             }
 
@@ -158,6 +158,11 @@ internal static class PlanVerb
         {
             Fact("memory", $"{Format.Bytes(forecast.LargestBytes)} at most, for {forecast.LargestTrial} on "
                 + Describe(forecast.LargestInstance));
+        }
+
+        if (spec.Measure is { Reference: ReferenceMode.ExactFloat64, ReferenceRows: int rows })
+        {
+            Fact("errors", $"estimated from {Format.Count(rows, "row")} of each instance that has more");
         }
 
         if (forecast.TrialsOverMemory > 0)

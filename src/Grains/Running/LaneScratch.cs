@@ -38,10 +38,14 @@ internal sealed class LaneScratch
     /// <summary>Buffers of the shape, one a problem: the last ones where they fit, since a shard's instances mostly share theirs.</summary>
     public GradientOutput<T>[] Outputs<T>(CallShape shape)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        ((OutputBuffer<T>)(typeof(T) == typeof(float) ? _single : (object)_double)).Of(shape);
+        BufferOf<T>().Of(shape);
+
+    /// <summary>The same buffers with dQ asked for, which timed calls do without.</summary>
+    public GradientOutput<T>[] OutputsWithDQ<T>(CallShape shape)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => BufferOf<T>().WithDQ(shape);
 
     /// <summary>Where the reference is written: kept apart, since it is compared with while the trials write theirs.</summary>
-    public GradientOutput<double>[] Reference(CallShape shape) => _reference.Of(shape);
+    public GradientOutput<double>[] Reference(CallShape shape, bool dQ) => dQ ? _reference.WithDQ(shape) : _reference.Of(shape);
 
     /// <summary>Lets go of what the shard made, above a size that is worth keeping.</summary>
     public void Trim()
@@ -103,6 +107,10 @@ internal sealed class LaneScratch
         }
     }
 
+    private OutputBuffer<T> BufferOf<T>()
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        (OutputBuffer<T>)(typeof(T) == typeof(float) ? _single : (object)_double);
+
     private void OnPhase(string name)
     {
         long now = Stopwatch.GetTimestamp();
@@ -128,14 +136,14 @@ internal enum CallKind
 internal sealed class OutputBuffer<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    private GradientOutput<T>[] _outputs = [];
+    private GradientOutput<T>[] _outputs = [], _withDQ = [];
     private (int N, int D) _shape;
 
     public GradientOutput<T>[] Of(CallShape shape)
     {
         if (_outputs.Length != shape.Parts || _shape != (shape.N, shape.D))
         {
-            _outputs = [];
+            _outputs = _withDQ = [];
             GradientOutput<T>[] made = new GradientOutput<T>[shape.Parts];
             for (int part = 0; part < made.Length; part++)
             {
@@ -148,13 +156,24 @@ internal sealed class OutputBuffer<T>
         return _outputs;
     }
 
+    public GradientOutput<T>[] WithDQ(CallShape shape)
+    {
+        GradientOutput<T>[] outputs = Of(shape);
+        if (_withDQ.Length != outputs.Length)
+        {
+            _withDQ = [.. outputs.Select(o => o.Asking(new T[o.Forward.Length]))];
+        }
+
+        return _withDQ;
+    }
+
     /// <summary>Lets go of more than is worth keeping.</summary>
     public void Trim()
     {
         const int Keep = 1 << 20;
         if ((long)_outputs.Length * _shape.N * _shape.D > Keep)
         {
-            _outputs = [];
+            _outputs = _withDQ = [];
         }
     }
 }

@@ -123,6 +123,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
         private CallShape Shape => BuiltInCatalog.ShapeOf(Instance);
 
+        /// <summary>Of how many rows the reference is; null for all.</summary>
+        private int? ReferenceRows => _run.Plan.Measure.RowsOf(Instance);
+
         public void Execute()
         {
             _trials.Clear();
@@ -207,11 +210,19 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             double d = Instance.D;
             double numbersIn = Instance.Parts * ((4 * n * d) + (2 * d * d));
             double numbersOut = Instance.Parts * ((n * d) + (2 * d * d));
+            double numbersKept = numbersOut;
+            if (ReferenceRows is int rows)
+            {
+                // The reference's F and dQ of its rows; and the trials' dQ of all.
+                numbersKept = Instance.Parts * (2.0 * d * (rows + d));
+                numbersOut += Instance.Parts * n * d;
+            }
+
             bool single = _trials.Exists(t => t.IsSingle);
             bool referenced = _run.Plan.Measure.Reference == ReferenceMode.ExactFloat64;
 
             // The drawing in double, its copy in float, and the reference's answer stay throughout.
-            double common = (8 * numbersIn) + (single ? 4 * numbersIn : 0) + (referenced ? 8 * numbersOut : 0);
+            double common = (8 * numbersIn) + (single ? 4 * numbersIn : 0) + (referenced ? 8 * numbersKept : 0);
             double most = common;
             long limit = Math.Min(_run.Plan.Limits.MemoryBytes ?? _runner._memory.Default, _runner._memory.Limit);
             string? unreferenced = null;
@@ -299,11 +310,11 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 {
                     if (trial.IsSingle)
                     {
-                        Judge(trial, _lane.Scratch.Outputs<float>(Shape), reference);
+                        Judge(trial, trial.Judged<float>(), problem, reference);
                     }
                     else
                     {
-                        Judge(trial, _lane.Scratch.Outputs<double>(Shape), reference);
+                        Judge(trial, trial.Judged<double>(), problem, reference);
                     }
 
                     if (trial.Outcome is { GradientAbsoluteError: double error, PredictedExpError: double epsilon } outcome)
@@ -367,8 +378,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             return false;
         }
 
-        private KernelCost PredictReference() =>
-            GradientCall.Predict(_runner._workbench.Kernel(ReferenceKernel), Shape, 8, ReferenceThreads, Settings.None);
+        private KernelCost PredictReference() => GradientCall.Predict(
+            ReferenceRows is int rows ? new ExactRows(new int[rows]) : _runner._workbench.Kernel(ReferenceKernel), Shape, 8, ReferenceThreads,
+            Settings.None);
 
         // Its bits do not depend on the threads, so it takes all that this shard has to itself.
         private int ReferenceThreads => _run.Plan.Measure.Sharing ? 1 : Environment.ProcessorCount;
@@ -382,29 +394,32 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
             _lane.Begin(Instance, "reference");
             trace.ReferenceStart = Stopwatch.GetTimestamp();
-            IGradientKernel kernel = _runner._workbench.Kernel(ReferenceKernel);
+            int[]? rows = ReferenceRows is int count ? InstanceAxes.SampleRows(BuiltInCatalog.RequestOf(Instance), count) : null;
+            IGradientKernel kernel = rows is null ? _runner._workbench.Kernel(ReferenceKernel) : new ExactRows(rows);
+            int height = rows?.Length ?? Instance.N;
             bool costly = PredictReference().Flops >= FlopsWorthALookUp;
             Reference reference;
-            if (costly && _runner._references.Find(Instance.Key, _run.Cancellation) is ReferenceRecord stored
-                && stored.Gradient.LongLength == Instance.Parts * Instance.D * Instance.D
-                && stored.Forward.LongLength == Instance.Parts * Instance.N * Instance.D)
+            if (costly && _runner._references.Find(_run.Plan.Measure.ReferenceKeyOf(Instance), _run.Cancellation) is ReferenceRecord stored
+                && stored.Rows == rows?.Length
+                && stored.Gradient.LongLength == Instance.Parts * Instance.D * (rows is null ? Instance.D : height)
+                && stored.Forward.LongLength == Instance.Parts * Instance.D * height)
             {
                 _run.CountReferenceHit();
                 ExperimentsTelemetry.ReferenceHits.Add(1);
                 trace.ReferenceFound = true;
                 reference = new Reference(
-                    Split(stored.Gradient, problem.Length), Split(stored.Forward, problem.Length), stored.Loss, stored.MaxLogit, stored.RmsLogit, null);
+                    Split(stored.Gradient, problem.Length), Split(stored.Forward, problem.Length), stored.Loss, stored.MaxLogit, stored.RmsLogit, null, rows);
             }
             else
             {
-                reference = ComputeReference(kernel, problem, costly);
+                reference = ComputeReference(kernel, rows, problem, costly);
             }
 
             trace.ReferenceEnd = Stopwatch.GetTimestamp();
             return reference;
         }
 
-        private Reference ComputeReference(IGradientKernel kernel, AttentionProblem<double>[] problem, bool costly)
+        private Reference ComputeReference(IGradientKernel kernel, int[]? rows, AttentionProblem<double>[] problem, bool costly)
         {
             LaneScratch scratch = _lane.Scratch;
             try
@@ -412,7 +427,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 int threads = costly ? ReferenceThreads : 1;
                 TimeSpan limit = _run.Plan.Limits.TrialTimeout;
                 scratch.Arm(limit, limit, _run.Cancellation);
-                GradientOutput<double>[] outputs = scratch.Reference(Shape);
+                GradientOutput<double>[] outputs = scratch.Reference(rows is null ? Shape : Shape with { N = rows.Length }, rows is not null);
                 long start = Stopwatch.GetTimestamp();
                 GradientCall.Compute(kernel, problem, Settings.None, outputs, scratch.Context(threads, CallKind.Reference));
                 double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -422,15 +437,20 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                     return Reference.Missing("no reference: the exact gradient in float64 is not finite");
                 }
 
-                if (seconds >= SecondsWorthKeeping && 8L * Instance.Parts * Instance.N * Instance.D <= MostForwardBytesKept)
+                Reference reference = new(
+                    [.. outputs.Select(o => o.DQ ?? o.DX)], [.. outputs.Select(o => o.Forward)], facts.Loss, facts.MaxLogit, facts.RmsLogit, null,
+                    rows);
+                if (seconds >= SecondsWorthKeeping && 8L * reference.Forwards.Sum(f => f.LongLength) <= MostForwardBytesKept)
                 {
                     _kept.Add(new ReferenceRecord(
-                        Instance.Key, [.. outputs.SelectMany(o => o.DX)], [.. outputs.SelectMany(o => o.Forward)], facts.Loss,
-                        facts.MaxLogit, facts.RmsLogit, seconds));
+                        _run.Plan.Measure.ReferenceKeyOf(Instance), [.. reference.Gradients!.SelectMany(g => g)],
+                        [.. reference.Forwards.SelectMany(f => f)], facts.Loss, facts.MaxLogit, facts.RmsLogit, seconds)
+                    {
+                        Rows = rows?.Length,
+                    });
                 }
 
-                return new Reference(
-                    [.. outputs.Select(o => o.DX)], [.. outputs.Select(o => o.Forward)], facts.Loss, facts.MaxLogit, facts.RmsLogit, null);
+                return reference;
             }
             catch (OperationCanceledException) when (_run.Cancellation.IsCancellationRequested)
             {
@@ -449,7 +469,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         }
 
         /// <summary>Fills in what the untimed call showed.</summary>
-        private void Judge<T>(TrialRun trial, GradientOutput<T>[] outputs, Reference reference)
+        private void Judge<T>(TrialRun trial, GradientOutput<T>[] outputs, AttentionProblem<double>[] problem, Reference reference)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
             TrialOutcome outcome = trial.Outcome;
@@ -460,8 +480,11 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             outcome.PredictedExpError = Known(facts.PredictedExpError);
             outcome.FittedDegree = (int?)Known(facts.FittedDegree);
             CorrectPrediction(trial);
-            outcome.MaxLogit = Known(reference.Gradients is null ? facts.MaxLogit : reference.MaxLogit) ?? Known(facts.MaxLogit);
-            outcome.RmsLogit = Known(reference.Gradients is null ? facts.RmsLogit : reference.RmsLogit) ?? Known(facts.RmsLogit);
+
+            // A whole reference has seen every logit; a sampled one some, and is asked where the kernel has seen none.
+            bool whole = reference is { Gradients: not null, Rows: null };
+            outcome.MaxLogit = Known(whole ? reference.MaxLogit : facts.MaxLogit) ?? Known(whole ? facts.MaxLogit : reference.MaxLogit);
+            outcome.RmsLogit = Known(whole ? reference.RmsLogit : facts.RmsLogit) ?? Known(whole ? facts.RmsLogit : reference.RmsLogit);
             AddPhases(outcome);
             if (facts.NonPositiveRowSums > 0)
             {
@@ -483,12 +506,38 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 return;
             }
 
+            if (reference.Rows is int[] rows)
+            {
+                Estimate(trial, SampledErrors.Of(problem, outputs, new SampledAnswer(rows, gold, reference.Forwards)), rows.Length);
+                return;
+            }
+
             (double error, double scale) = Distance(outputs.Select(o => o.DX), gold);
             outcome.GradientAbsoluteError = error;
             outcome.GradientRelativeError = Ratio(error, scale);
             outcome.LossRelativeError = Ratio(Math.Abs(facts.Loss - reference.Loss), Math.Abs(reference.Loss));
             (double forwardError, double forwardScale) = Distance(outputs.Select(o => o.Forward), reference.Forwards);
             outcome.ForwardRelativeError = Ratio(forwardError, forwardScale);
+        }
+
+        private static void Estimate(TrialRun trial, SampledErrors errors, int rows)
+        {
+            TrialOutcome outcome = trial.Outcome;
+            outcome.ReferenceRows = rows;
+            double loss = Math.Abs(errors.ExactLoss);
+            outcome.LossRelativeError = Ratio(Math.Abs(errors.Loss), loss);
+            outcome.LossErrorStandardError = Ratio(errors.LossStandardError, loss);
+            outcome.ForwardRelativeError = Ratio(errors.Forward, errors.ForwardScale);
+            if (double.IsNaN(errors.Gradient))
+            {
+                outcome.Reason = $"no gradient error: {trial.Spec.Kernel} does not give dQ, which a reference on rows is compared with; "
+                    + "take reference: exact-float64, or have the kernel write output.DQ";
+                return;
+            }
+
+            outcome.GradientAbsoluteError = errors.Gradient;
+            outcome.GradientRelativeError = Ratio(errors.Gradient, errors.GradientScale);
+            outcome.GradientErrorStandardError = errors.GradientStandardError;
         }
 
         /// <summary>A degree that the kernel chose was predicted by an upper bound: the row says what the chosen one costs.</summary>
@@ -538,7 +587,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         }
 
         /// <summary>The theorem's bound on the gradient's absolute error is this times the relative error of each exponential.</summary>
-        /// <remarks>c·h has d terms, which the division of the logits by d makes up for, and that by √d in part.</remarks>
+        /// <remarks>c·h has d terms, which the division of the logits by d makes up for, and that by √d in part. Where F is known of some
+        /// rows only, ‖F‖∞ ≤ ‖h‖∞ stands in for it, since rows of F are means of rows of h.</remarks>
         private static double TheoremFactor(AttentionProblem<double>[] problem, Reference reference)
         {
             double most = 0;
@@ -546,7 +596,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             {
                 AttentionProblem<double> gold = problem[part];
                 double h = LargestOfProduct(gold.A3, gold.Y, gold.N, gold.D);
-                (double c, _) = Distance<double>(reference.Forwards[part], gold.E);
+                double c = reference.Rows is null ? Distance<double>(reference.Forwards[part], gold.E).Error : h + Largest(gold.E);
                 most = Math.Max(
                     most, gold.N * Largest(gold.A1) * Largest(gold.A2) * h * ((6 * c) + (4 * h)) * (gold.D / gold.Divisor));
             }
@@ -746,10 +796,10 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         return largest;
     }
 
-    /// <summary>An instance's reference while its trials run, or why there is none.</summary>
+    /// <summary>An instance's reference while its trials run, or why there is none; with Rows, their dQ and F.</summary>
     private readonly record struct Reference(
-        double[][]? Gradients, double[][] Forwards, double Loss, double MaxLogit, double RmsLogit, string? Missed)
+        double[][]? Gradients, double[][] Forwards, double Loss, double MaxLogit, double RmsLogit, string? Missed, int[]? Rows)
     {
-        public static Reference Missing(string reason) => new(null, [], double.NaN, double.NaN, double.NaN, reason);
+        public static Reference Missing(string reason) => new(null, [], double.NaN, double.NaN, double.NaN, reason, null);
     }
 }

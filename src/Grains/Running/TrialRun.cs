@@ -25,6 +25,9 @@ internal sealed class TrialRun(
     /// <summary>What the instance asks of a call.</summary>
     public CallShape Shape { get; } = BuiltInCatalog.ShapeOf(outcome.Instance);
 
+    /// <summary>Whether the untimed call is asked for dQ, from which errors are estimated where the reference is of a sample of rows.</summary>
+    public bool AsksForDQ { get; } = run.Plan.Measure.RowsOf(outcome.Instance) is not null;
+
     public KernelCost Cost { get; set; }
 
     public bool IsSingle => Configuration.IsSingle;
@@ -74,7 +77,7 @@ internal sealed class TrialRun(
             Arm();
             Prepare();
             FirstStart = Stopwatch.GetTimestamp();
-            Verdict verdict = Try(scratch.Context(Spec.Threads, CallKind.Judged), 1);
+            Verdict verdict = Try(CallKind.Judged, 1);
             FirstEnd = Stopwatch.GetTimestamp();
             scratch.EndPhases(FirstEnd);
             _spent += FirstEnd - FirstStart;
@@ -110,7 +113,7 @@ internal sealed class TrialRun(
 
             Arm();
             long start = Stopwatch.GetTimestamp();
-            Verdict verdict = Try(scratch.Context(Spec.Threads, CallKind.Timed), calls);
+            Verdict verdict = Try(CallKind.Timed, calls);
             long ticks = Stopwatch.GetTimestamp() - start;
             _spent += ticks;
             switch (verdict)
@@ -134,7 +137,7 @@ internal sealed class TrialRun(
             long start = Stopwatch.GetTimestamp();
             try
             {
-                Invoke(scratch.Context(Spec.Threads, CallKind.Timed));
+                Invoke(CallKind.Timed);
             }
             catch (Exception) when (!run.Cancellation.IsCancellationRequested)
             {
@@ -160,13 +163,18 @@ internal sealed class TrialRun(
     {
         if (IsSingle)
         {
-            Reset(scratch.Outputs<float>(Shape), float.NaN);
+            Reset(Judged<float>(), float.NaN);
         }
         else
         {
-            Reset(scratch.Outputs<double>(Shape), double.NaN);
+            Reset(Judged<double>(), double.NaN);
         }
     }
+
+    /// <summary>Where the untimed call writes.</summary>
+    public GradientOutput<T>[] Judged<T>()
+        where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T> =>
+        AsksForDQ ? scratch.OutputsWithDQ<T>(Shape) : scratch.Outputs<T>(Shape);
 
     private static void Reset<T>(GradientOutput<T>[] outputs, T nan)
         where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T>
@@ -175,6 +183,7 @@ internal sealed class TrialRun(
         {
             Array.Fill(output.DX, nan);
             Array.Fill(output.Forward, nan);
+            Array.Fill(output.DQ ?? [], nan);
             output.Loss = double.NaN;
             output.MinRowSumOverN = double.NaN;
             output.NonPositiveRowSums = 0;
@@ -186,27 +195,30 @@ internal sealed class TrialRun(
         }
     }
 
-    private void Invoke(KernelContext context)
+    private void Invoke(CallKind kind)
     {
+        KernelContext context = scratch.Context(Spec.Threads, kind);
         if (IsSingle)
         {
-            GradientCall.Compute(
-                Configuration.Kernel, _single!, Configuration.Settings, scratch.Outputs<float>(Shape), context);
+            GradientCall.Compute(Configuration.Kernel, _single!, Configuration.Settings, Outputs<float>(kind), context);
         }
         else
         {
-            GradientCall.Compute(
-                Configuration.Kernel, _double!, Configuration.Settings, scratch.Outputs<double>(Shape), context);
+            GradientCall.Compute(Configuration.Kernel, _double!, Configuration.Settings, Outputs<double>(kind), context);
         }
     }
 
-    private Verdict Try(KernelContext context, int calls)
+    private GradientOutput<T>[] Outputs<T>(CallKind kind)
+        where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T> =>
+        kind == CallKind.Judged ? Judged<T>() : scratch.Outputs<T>(Shape);
+
+    private Verdict Try(CallKind kind, int calls)
     {
         try
         {
             for (int i = 0; i < calls; i++)
             {
-                Invoke(context);
+                Invoke(kind);
             }
 
             return Verdict.Good;

@@ -67,6 +67,15 @@ public sealed class TrialOutcome
 
     public double? GradientRelativeError { get; set; }
 
+    /// <summary>Of how many drawn rows the reference was, so that the errors are estimates; null where it was of all.</summary>
+    public int? ReferenceRows { get; set; }
+
+    /// <summary>The standard error of <see cref="GradientAbsoluteError"/>, in its units; null where that is no estimate.</summary>
+    public double? GradientErrorStandardError { get; set; }
+
+    /// <summary>The standard error of <see cref="LossRelativeError"/>, in its units; null where that is no estimate.</summary>
+    public double? LossErrorStandardError { get; set; }
+
     /// <summary>|loss − reference| / |reference|.</summary>
     public double? LossRelativeError { get; set; }
 

@@ -142,5 +142,9 @@ public sealed partial class ResultStore
         Nullable<int>(r, 10), Nullable<int>(r, 11), Nullable<double>(r, 12), r.GetInt64(13), r.GetInt64(14), r.GetInt64(15), r.GetInt64(16),
         Nullable<long>(r, 17), Nullable<double>(r, 18), Nullable<double>(r, 19), Nullable<double>(r, 20),
         Nullable<double>(r, 22) is double mean
-            ? new PairedSpeedup(mean, Nullable<double>(r, 23), Nullable<double>(r, 24), r.GetInt64(21)) : null);
+            ? new PairedSpeedup(mean, Nullable<double>(r, 23), Nullable<double>(r, 24), r.GetInt64(21)) : null)
+    {
+        Estimated = r.GetInt64(25),
+        ErrorStandardError = Nullable<double>(r, 26),
+    };
 }

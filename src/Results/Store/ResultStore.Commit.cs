@@ -25,7 +25,10 @@ public sealed partial class ResultStore
             "find-reference",
             r => new ReferenceRecord(
                 instanceKey, Doubles(r.GetFieldValue<byte[]>(4)), Doubles(r.GetFieldValue<byte[]>(5)), r.GetDouble(0), r.GetDouble(1),
-                r.GetDouble(2), r.GetDouble(3)),
+                r.GetDouble(2), r.GetDouble(3))
+            {
+                Rows = Nullable<int>(r, 6),
+            },
             cancellation,
             instanceKey)).SingleOrDefault();
 
@@ -107,7 +110,7 @@ public sealed partial class ResultStore
                 sorted.Select(r => r.InstanceKey).ToArray(), sorted.Select(r => r.Loss).ToArray(),
                 sorted.Select(r => r.MaxLogit).ToArray(), sorted.Select(r => r.RmsLogit).ToArray(),
                 sorted.Select(r => r.Seconds).ToArray(), sorted.Select(r => Bytes(r.Gradient)).ToArray(),
-                sorted.Select(r => Bytes(r.Forward)).ToArray());
+                sorted.Select(r => Bytes(r.Forward)).ToArray(), sorted.Select(r => r.Rows).ToArray());
             await insert.ExecuteNonQueryAsync(cancellation);
         }
     }

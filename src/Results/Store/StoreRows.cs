@@ -67,7 +67,14 @@ public enum SummaryAxis
 /// <param name="SecondsMedian">Of one call.</param>
 public sealed record SummaryCell(
     SummaryAxis Axis, KernelConfiguration Configuration, int? N, int? D, double? Bound, long Trials, long Done, long Failed, long Skipped,
-    long? Rank, double? ErrorMedian, double? ErrorMax, double? SecondsMedian, PairedSpeedup? Speedup);
+    long? Rank, double? ErrorMedian, double? ErrorMax, double? SecondsMedian, PairedSpeedup? Speedup)
+{
+    /// <summary>How many of the trials that are done have errors estimated from a sample of rows.</summary>
+    public long Estimated { get; init; }
+
+    /// <summary>Median standard error of those estimates, relative as they are.</summary>
+    public double? ErrorStandardError { get; init; }
+}
 
 /// <summary>Trials that failed or were skipped for one reason; reasons that differ only in their numbers are one.</summary>
 /// <param name="ExampleTrial">The lowest number among them, to look at.</param>

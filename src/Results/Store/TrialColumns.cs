@@ -21,7 +21,7 @@ internal sealed class TrialColumns(ShardCommit commit)
         "min_row_sum_over_n", "nonpositive_row_sums", "fitted_radius", "predicted_exp_error", "theorem_bound", "theorem_slack",
         "speedup_over_exact", "project_seconds", "moments_seconds", "rows_seconds", "reduce_seconds", "span_id", "trial_key",
         "instance_key", "trace_id", "digest", "shard", "epoch", "node_id", "n", "d", "repeat", "threads", "attempts", "degree",
-        "fitted_degree", "centred", "status", "family", "kernel", "precision", "basis", "form", "reason", "kernel_parameters", "parameters",
+        "fitted_degree", "reference_rows", "gradient_error_standard_error", "loss_error_standard_error", "centred", "status", "family", "kernel", "precision", "basis", "form", "reason", "kernel_parameters", "parameters",
     ];
 
     internal static string Copy { get; } =
@@ -92,6 +92,9 @@ internal sealed class TrialColumns(ShardCommit commit)
         rows.Int(trial.Attempts);
         rows.Int(settings.Degree);
         rows.Int(trial.FittedDegree);
+        rows.Int(trial.ReferenceRows);
+        rows.Metric(trial.GradientErrorStandardError);
+        rows.Metric(trial.LossErrorStandardError);
         rows.Bool(settings.Centred);
         rows.Text(Word(trial.Status));
         rows.Text(instance.Family);

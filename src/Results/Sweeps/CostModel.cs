@@ -35,20 +35,25 @@ public sealed record CostModel
     }
 
     /// <summary>Seconds to draw an instance and compute its reference.</summary>
-    /// <param name="reference">Prediction of the exact float64 call; null when there is no reference.</param>
-    public double InstanceSeconds(InstanceSpec instance, Prediction? reference)
+    /// <param name="reference">Prediction of the exact float64 call on all rows; null when there is no reference.</param>
+    /// <param name="rows">Of how many rows it is; null for all.</param>
+    public double InstanceSeconds(InstanceSpec instance, Prediction? reference, int? rows = null)
     {
         double numbers = instance.Parts * ((4.0 * instance.N * instance.D) + (2.0 * instance.D * instance.D));
-        return (numbers * DrawSecondsPerNumber) + (reference is Prediction p ? p.Flops / FlopsPerSecond : 0);
+        double share = rows is int chosen ? (double)chosen / instance.N : 1;
+        return (numbers * DrawSecondsPerNumber) + (reference is Prediction p ? share * p.Flops / FlopsPerSecond : 0);
     }
 
-    /// <summary>Bytes a trial needs: inputs in double, their copy when the trial is float32, output and state.</summary>
-    public static long BytesOf(InstanceSpec instance, TrialSpec trial, Prediction prediction)
+    /// <summary>Bytes a trial needs: inputs in double, their copy when the trial is float32, output and state; and dQ where its
+    /// errors are estimated from rows.</summary>
+    public static long BytesOf(InstanceSpec instance, TrialSpec trial, Prediction prediction, Measure measure)
     {
+        ArgumentNullException.ThrowIfNull(measure);
         double n = instance.N;
         double d = instance.D;
         int width = trial.Precision == "float32" ? 4 : 8;
         double numbers = instance.Parts * ((4 * n * d) + (2 * d * d)), output = instance.Parts * ((n * d) + (2 * d * d));
+        output += measure.RowsOf(instance) is null ? 0 : instance.Parts * n * d;
         double bytes = (numbers * 8) + (width == 4 ? numbers * 4 : 0) + (output * width) + prediction.StateBytes;
         return bytes < long.MaxValue ? (long)bytes : long.MaxValue;
     }

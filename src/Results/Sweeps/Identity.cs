@@ -37,6 +37,10 @@ public static class Identity
     public static Guid KeyOf(InstanceSpec instance, TrialSpec trial) =>
         KeyOf(instance.Key, Encoding.UTF8.GetBytes(Canonical(trial)));
 
+    /// <summary>Of an instance's reference on so many drawn rows.</summary>
+    public static Guid KeyOfReference(Guid instance, int rows) =>
+        KeyOf(instance, Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"reference/1\nrows={rows}")));
+
     /// <summary>The same, for many instances with one configuration: <paramref name="trial"/> is its canonical text in UTF-8.</summary>
     internal static Guid KeyOf(Guid instance, ReadOnlySpan<byte> trial)
     {

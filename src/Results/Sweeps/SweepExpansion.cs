@@ -334,7 +334,7 @@ public sealed class SweepExpansion
 
     private double SecondsOf(CostModel model, InstanceSpec instance, TrialList list)
     {
-        double seconds = model.InstanceSeconds(instance, Reference(instance));
+        double seconds = model.InstanceSeconds(instance, Reference(instance), _spec.Measure.RowsOf(instance));
         for (int i = 0; i < list.Trials.Count; i++)
         {
             seconds += model.TrialSeconds(list.Trials[i], list.Predictions[i], _spec.Measure);
@@ -544,7 +544,7 @@ public sealed class SweepExpansion
             _seconds += list.Trials.Count > 0 ? count * seconds : 0;
             for (int i = 0; i < list.Trials.Count; i++)
             {
-                long bytes = CostModel.BytesOf(instance, list.Trials[i], list.Predictions[i]);
+                long bytes = CostModel.BytesOf(instance, list.Trials[i], list.Predictions[i], spec.Measure);
                 _overMemory += bytes > (model.MemoryBytes ?? spec.Limits.MemoryBytes) ? count : 0;
                 if (bytes > _largest)
                 {

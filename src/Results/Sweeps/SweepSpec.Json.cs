@@ -61,7 +61,17 @@ public sealed partial class SweepSpec
             json.WriteNumber("rounds", Measure.Rounds);
             json.WriteString("min_time", Measure.MinTime.ToString("c"));
             WriteValue(json, "max_noise", Measure.MaxNoise);
-            json.WriteString("reference", Measure.Reference == ReferenceMode.None ? "none" : "exact-float64");
+            if (Measure is { Reference: ReferenceMode.ExactFloat64, ReferenceRows: int rows })
+            {
+                json.WriteStartObject("reference");
+                json.WriteNumber("rows", rows);
+                json.WriteEndObject();
+            }
+            else
+            {
+                json.WriteString("reference", Measure.Reference == ReferenceMode.None ? "none" : "exact-float64");
+            }
+
             json.WriteBoolean("sharing", Measure.Sharing);
             json.WriteEndObject();
             json.WriteStartObject("limits");
@@ -277,6 +287,7 @@ public sealed partial class SweepSpec
 
         JsonElement measure = root.GetProperty("measure");
         JsonElement limits = root.GetProperty("limits");
+        JsonElement reference = measure.GetProperty("reference");
         string name = Text(root, "name");
         return new SweepSpec
         {
@@ -296,7 +307,9 @@ public sealed partial class SweepSpec
                 Rounds = measure.GetProperty("rounds").GetInt32(),
                 MinTime = Time(measure, "min_time"),
                 MaxNoise = measure.GetProperty("max_noise").GetDouble(),
-                Reference = Text(measure, "reference") == "none" ? ReferenceMode.None : ReferenceMode.ExactFloat64,
+                Reference = reference.ValueKind == JsonValueKind.String && reference.GetString() == "none"
+                    ? ReferenceMode.None : ReferenceMode.ExactFloat64,
+                ReferenceRows = reference.ValueKind == JsonValueKind.Object ? reference.GetProperty("rows").GetInt32() : null,
                 Sharing = measure.GetProperty("sharing").GetBoolean(),
             },
             Limits = new Limits

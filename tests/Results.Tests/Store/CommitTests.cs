@@ -195,6 +195,36 @@ public sealed class CommitTests : StoreTest
     }
 
     [Fact]
+    public async Task Estimates_are_stored_with_their_standard_errors_and_a_sampled_reference_with_its_rows()
+    {
+        long sweep = await Make.SweepAsync(Store, 1, 4);
+        int node = await Make.NodeAsync(Store);
+        ShardCommit commit = Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node);
+        TrialOutcome sampled = commit.Outcomes[1];
+        sampled.ReferenceRows = 4096;
+        sampled.GradientErrorStandardError = 2e-7;
+        sampled.LossErrorStandardError = 3e-9;
+        ReferenceRecord reference = new(Guid.NewGuid(), [1, 2, 3, 4], [5, 6, 7, 8], 0.25, 3, 1, 0.125) { Rows = 2 };
+        await Store.CommitAsync(commit with { References = [reference] }, Cancellation);
+        Assert.Equal(2, (await Store.FindReferenceAsync(reference.InstanceKey, Cancellation))!.Rows);
+
+        Dictionary<string, object?> row = (await Store.FindTrialAsync(sweep, 1, Cancellation))!.ToDictionary(c => c.Column, c => c.Value);
+        Assert.Equal(4096, row["reference_rows"]);
+        Assert.Equal(2e-7, row["gradient_error_standard_error"]);
+        Assert.Equal(3e-9, row["loss_error_standard_error"]);
+        Assert.Null((await Store.FindTrialAsync(sweep, 2, Cancellation))!.Single(c => c.Column == "reference_rows").Value);
+
+        // The error is 1e-6, 0.1 of the gradient: in those units the standard error is 0.02.
+        SummaryCell[] cells = [.. (await Store.SummariseAsync(sweep, Cancellation))!.Configurations];
+        SummaryCell one = cells.Single(c => c.Estimated > 0);
+        Assert.Equal(1, one.Estimated);
+        Assert.Equal(0.02, one.ErrorStandardError!.Value, 12);
+        Assert.All(cells.Where(c => c != one), c => Assert.Null(c.ErrorStandardError));
+        Assert.Equal(0.02, (double)(await ScalarAsync(
+            "SELECT gradient_relative_standard_error_median FROM experiments.error_by_degree WHERE estimated = 1"))!, 12);
+    }
+
+    [Fact]
     public async Task Spans_come_back_with_their_ids()
     {
         SpanRecord span = new(

@@ -31,7 +31,17 @@ public sealed class MigratorTests
         string[] made =
         [
             """
-            DROP VIEW experiments.trials;
+            DROP VIEW experiments.trials, experiments.error_by_degree;
+            ALTER TABLE experiments.trial
+                DROP COLUMN reference_rows, DROP COLUMN gradient_error_standard_error, DROP COLUMN loss_error_standard_error;
+            ALTER TABLE experiments.trial_attempt
+                DROP COLUMN reference_rows, DROP COLUMN gradient_error_standard_error, DROP COLUMN loss_error_standard_error;
+            ALTER TABLE experiments.reference DROP COLUMN rows;
+            ALTER TABLE experiments.summary DROP COLUMN estimated, DROP COLUMN error_standard_error;
+            DROP FUNCTION experiments.relative_standard_error;
+            """,
+            """
+            DROP VIEW IF EXISTS experiments.trials;
             ALTER TABLE experiments.trial DROP COLUMN fitted_degree;
             ALTER TABLE experiments.trial_attempt DROP COLUMN fitted_degree;
             """,
@@ -40,7 +50,8 @@ public sealed class MigratorTests
             DROP TABLE experiments.summary, experiments.summary_failure;
             """,
             """
-            DROP VIEW experiments.samples, experiments.spans, experiments.paired_speedup, experiments.error_by_degree,
+            DROP VIEW IF EXISTS experiments.error_by_degree;
+            DROP VIEW experiments.samples, experiments.spans, experiments.paired_speedup,
                 experiments.scaling_fit, experiments.boundary, experiments.phase_time, experiments.sweep_progress, experiments.live_node;
             DROP FUNCTION experiments.interval_rank, experiments.student_t;
             """,

@@ -174,6 +174,45 @@ public sealed class AxisFormTests
         Assert.NotEqual(Sweeps.Read(yaml).Hash, Sweeps.Read(yaml.Replace("seed: 5", "seed: 6", StringComparison.Ordinal)).Hash);
     }
 
+    [Theory]
+    [InlineData("exact-float64", "\"exact-float64\"", null)]
+    [InlineData("none", "\"none\"", null)]
+    [InlineData("{rows: 2**12}", "{\"rows\":4096}", 4096)]
+    [InlineData("\n    rows: 4096", "{\"rows\":4096}", 4096)]
+    public void A_reference_is_whole_sampled_or_none_and_comes_back_from_the_store(string typed, string stored, int? rows)
+    {
+        SweepSpec spec = Sweeps.Read(
+            $"name: m\ninstances: {{family: uniform, n: 16384, d: 2, bound: 1}}\nkernels: {{kernel: exact}}\nmeasure:\n  reference: {typed}\n");
+        Assert.Contains($"\"reference\":{stored},\"sharing\"", spec.ToJson(), StringComparison.Ordinal);
+        Assert.Equal(rows, spec.Measure.ReferenceRows);
+        SweepSpec back = SweepSpec.FromJson(spec.ToJson());
+        Assert.Equal(spec.Measure, back.Measure);
+        Assert.Equal(spec.Hash, back.Hash);
+    }
+
+    [Fact]
+    public void A_sampled_reference_costs_its_share_needs_dQ_and_has_a_key_of_its_own()
+    {
+        static SweepForecast Forecast(string reference, int n) => new SweepExpansion(
+            Sweeps.Read(
+                $"name: m\ninstances: {{family: uniform, n: {n}, d: 2, bound: 1}}\nkernels: {{kernel: low-rank, degree: 2, precision: float64}}\n"
+                + $"measure: {{reference: {reference}, min_time: 0}}\n"), TestCatalog.Catalog)
+            .Forecast(new CostModel(), TestContext.Current.CancellationToken);
+        const int Large = 1 << 17;
+        SweepForecast whole = Forecast("exact-float64", Large), sample = Forecast("{rows: 4096}", Large), none = Forecast("none", Large);
+        Assert.Equal(1.0 / 32, (sample.Seconds - none.Seconds) / (whole.Seconds - none.Seconds), 1e-9);
+        Assert.Equal(8L * Large * 2, sample.LargestBytes - whole.LargestBytes);
+        SweepForecast small = Forecast("exact-float64", 4096), covered = Forecast("{rows: 4096}", 4096);
+        Assert.Equal((small.Seconds, small.LargestBytes), (covered.Seconds, covered.LargestBytes));
+
+        InstanceSpec instance = new("uniform", 5000, 2, 1, 0, 1, new Dictionary<string, object>(), new Dictionary<string, object>());
+        Guid KeyOf(int? rows) => new Measure { ReferenceRows = rows }.ReferenceKeyOf(instance);
+        Assert.Equal(instance.Key, KeyOf(null));
+        Assert.Equal(instance.Key, KeyOf(5000));
+        Assert.Equal(3, new[] { KeyOf(null), KeyOf(4999), KeyOf(4096) }.Distinct().Count());
+        Assert.Equal(KeyOf(4096), KeyOf(4096));
+    }
+
     [Fact]
     public void Measure_and_limits_read_times_sizes_and_shares()
     {

@@ -185,12 +185,32 @@ internal sealed partial class SweepReader
                 "min_time" => measure with { MinTime = _scalars.Duration(value, key) ?? measure.MinTime },
                 "max_noise" => measure with { MaxNoise = _scalars.Share(value, key) ?? 0 },
                 "sharing" => measure with { Sharing = _scalars.Flag(value, key) ?? false },
-                _ => measure with
-                {
-                    Reference = _scalars.Word(value, key, ["exact-float64", "none"]) == "none"
-                        ? ReferenceMode.None : ReferenceMode.ExactFloat64,
-                },
+                _ => ReadReference(measure, value),
             };
+        }
+
+        return measure;
+    }
+
+    private Measure ReadReference(Measure measure, SourceNode node)
+    {
+        if (node is not SourceMap map)
+        {
+            return measure with
+            {
+                Reference = _scalars.Word(node, "reference", ["exact-float64", "none"], _ => "For a sample of rows: {rows: 4096}.") == "none"
+                    ? ReferenceMode.None : ReferenceMode.ExactFloat64,
+            };
+        }
+
+        if (map.Entries.Count == 0)
+        {
+            _faults.Add(node.Place, "reference needs exact-float64, none or a map such as {rows: 4096}.");
+        }
+
+        foreach ((string key, SourceNode value) in Keys(map, ["rows"], "reference"))
+        {
+            measure = measure with { ReferenceRows = (int?)_scalars.Whole(value, key, Measure.FewestReferenceRows, int.MaxValue) };
         }
 
         return measure;
