@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Numerics;
+using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.AttentionGradient;
 
@@ -85,7 +86,7 @@ internal static class Projection
                     continue;
                 }
 
-                error += Vector.FusedMultiplyAdd(x, y, -p);
+                error += ProductError.Of(x, y, p);
                 Vector<double> s = sum + p;
                 Vector<double> t = s - sum;
                 error += (sum - (s - t)) + (p - t);

@@ -44,7 +44,7 @@ internal readonly struct DoubleDouble(double high, double low)
     public static DoubleDouble operator *(DoubleDouble a, DoubleDouble b)
     {
         double p = a.High * b.High;
-        double e = Math.FusedMultiplyAdd(a.High, b.High, -p);
+        double e = ProductError.Of(a.High, b.High, p);
         return QuickSum(p, e + ((a.High * b.Low) + (a.Low * b.High)));
     }
 
@@ -52,7 +52,7 @@ internal readonly struct DoubleDouble(double high, double low)
     public static DoubleDouble operator *(DoubleDouble a, double b)
     {
         double p = a.High * b;
-        return QuickSum(p, Math.FusedMultiplyAdd(a.Low, b, Math.FusedMultiplyAdd(a.High, b, -p)));
+        return QuickSum(p, double.MultiplyAddEstimate(a.Low, b, ProductError.Of(a.High, b, p)));
     }
 
     public static DoubleDouble operator /(DoubleDouble a, DoubleDouble b)
@@ -78,7 +78,7 @@ internal readonly struct DoubleDouble(double high, double low)
     public static DoubleDouble Product(double a, double b)
     {
         double p = a * b;
-        return new(p, Math.FusedMultiplyAdd(a, b, -p));
+        return new(p, ProductError.Of(a, b, p));
     }
 
     public static DoubleDouble Abs(DoubleDouble a) => a.High < 0 ? -a : a;

@@ -113,7 +113,8 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         for (int i = 0; i < _rows.Length * _wide; i++)
         {
             double high = _q[i] / divisor;
-            _qLow[i] = (Math.FusedMultiplyAdd(-high, divisor, _q[i]) + _qLow[i]) / divisor;
+            double back = high * divisor;
+            _qLow[i] = ((_q[i] - back) - ProductError.Of(high, divisor, back) + _qLow[i]) / divisor;
             _q[i] = high;
         }
 

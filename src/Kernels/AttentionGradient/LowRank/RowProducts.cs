@@ -183,7 +183,7 @@ internal static unsafe class RowProducts
                 {
                     Vector<double> x = Vector.Create(left[k]), y = Vector.Load(right + ((long)k * width) + c);
                     Vector<double> p = x * y;
-                    error += Vector.FusedMultiplyAdd(x, y, -p);
+                    error += ProductError.Of(x, y, p);
                     Vector<double> s = sum + p;
                     Vector<double> t = s - sum;
                     error += (sum - (s - t)) + (p - t);
