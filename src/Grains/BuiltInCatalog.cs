@@ -20,7 +20,7 @@ public static class BuiltInCatalog
             [.. workbench.Families.Select(f => new FamilyDefinition(
                 f.Name, f.Summary, [.. AxesOf(f).Select(Mirror)], f.NeedsBound))],
             [.. workbench.Kernels.Select(k => new KernelDefinition(
-                k.Name, k.Summary, [.. k.Axes.Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))]);
+                k.Name, k.Summary, [.. AxesOf(k).Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))]);
     }
 
     /// <summary>What a family needs to draw the instance; the key of its random numbers is the first 8 bytes of
@@ -65,6 +65,13 @@ public static class BuiltInCatalog
                 $"The family {family.Name} has an axis '{twice.Name}', which is every family's. Give it another name.")
             : family.Axes.Concat(common);
     }
+
+    /// <exception cref="ArgumentException">The kernel has an axis of its own that is every kernel's.</exception>
+    private static IEnumerable<Axis> AxesOf(IGradientKernel kernel) =>
+        kernel.Axes.FirstOrDefault(a => GradientCall.Axes.Any(c => c.Name == a.Name)) is Axis twice
+            ? throw new ArgumentException(
+                $"The kernel {kernel.Name} has an axis '{twice.Name}', which is every kernel's. Give it another name.")
+            : kernel.Axes.Concat(GradientCall.Axes);
 
     private static Prediction Predict(IGradientKernel kernel, InstanceSpec instance, TrialSpec trial)
     {

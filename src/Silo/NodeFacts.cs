@@ -4,6 +4,7 @@ using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Store;
 
 namespace Experiments.Silo;
@@ -35,6 +36,13 @@ public static class NodeFacts
             json.WriteStartObject();
             json.WriteString("cpu", Processor());
             json.WriteNumber("cores", Environment.ProcessorCount);
+            json.WriteStartArray("pinning_cores");
+            foreach (int core in Pinning.Cores)
+            {
+                json.WriteNumberValue(core);
+            }
+
+            json.WriteEndArray();
             json.WriteNumber("memory_bytes", GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
             json.WriteNumber("vector_bits", Vector<byte>.Count * 8);
             json.WriteString("architecture", RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant());

@@ -1,4 +1,9 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Numerics;
+using Experiments.Kernels;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Store;
 using Experiments.Silo;
 using Experiments.Testing;
@@ -54,6 +59,32 @@ public sealed class LocalSiloTests
         RunSnapshot snapshot = silo.Snapshot()!;
         Assert.Equal((80, 80, 0, 0), (snapshot.Total, snapshot.Done, snapshot.Failed, snapshot.Skipped));
         Assert.Equal(TimeSpan.Zero, snapshot.Remaining);
+    }
+
+    [Fact]
+    public async Task A_pinned_trial_runs_on_a_core_of_its_own_and_its_row_says_so()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "threads are pinned on Linux only");
+        Looking looking = new();
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(looking);
+        long sweep = await fixture.CreateSweepAsync("""
+            name: pinned
+            seed: 5
+            instances: {family: uniform, n: 8, d: 2, bound: 1}
+            kernels: [{kernel: looking, pin: [false, true], threads: [1, 4096]}]
+            measure: {rounds: 2, min_time: 0, max_noise: 0, reference: none}
+            """);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        await silo.RunAsync(sweep, None, None);
+
+        string core = $"{Pinning.Cores[0]}";
+        Assert.Equal([core], looking.Pinned.Distinct());
+        Assert.All(looking.Free, seen => Assert.Equal(looking.OfProcess, seen));
+        List<object?[]> rows = await fixture.RowsAsync(
+            $"SELECT kernel_parameters->>'pin', threads, status, reason FROM experiments.trial WHERE sweep_id = {sweep} ORDER BY 1, 2");
+        Assert.Equal(["false/1/done", "false/4096/done", "true/1/done", "true/4096/skipped"], rows.Select(r => $"{r[0]}/{r[1]}/{r[2]}"));
+        Assert.Contains("for 4096 threads", (string)rows[3][3]!, StringComparison.Ordinal);
+        Assert.Equal(core, await fixture.ScalarAsync<string>("SELECT facts->'pinning_cores'->>0 FROM experiments.node"));
     }
 
     [Fact]
@@ -257,5 +288,42 @@ public sealed class LocalSiloTests
             Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromMinutes(1), "it did not come to pass within a minute");
             await Task.Delay(5);
         }
+    }
+
+    /// <summary>Tells which processors its thread may use.</summary>
+    private sealed class Looking : IGradientKernel
+    {
+        public string OfProcess { get; } = Allowed($"/proc/{Environment.ProcessId}/status");
+
+        public ConcurrentBag<string> Pinned { get; } = [];
+
+        public ConcurrentBag<string> Free { get; } = [];
+
+        public string Name => "looking";
+
+        public string Summary => "Looks around.";
+
+        public IReadOnlyList<Axis> Axes => [];
+
+        public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) => new(1, 1, null);
+
+        public void Compute<T>(AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            // A warm-up call is no sample, and is made wherever the lane happens to be.
+            if (settings.Flag("pin", false) && context.Statistics)
+            {
+                Pinned.Add(Allowed("/proc/thread-self/status"));
+            }
+            else if (!settings.Flag("pin", false))
+            {
+                Free.Add(Allowed("/proc/thread-self/status"));
+            }
+
+            BuiltIn.Kernel("exact").Compute(problem, settings, output, context with { Threads = 1 });
+        }
+
+        private static string Allowed(string file) => File.ReadLines(file)
+            .First(l => l.StartsWith("Cpus_allowed_list:", StringComparison.Ordinal)).Split(':')[1].Trim();
     }
 }

@@ -28,7 +28,7 @@ public sealed class ComputePool : IDisposable
         _lanes = new Lane[lanes];
         for (int i = 0; i < lanes; i++)
         {
-            Lane lane = _lanes[i] = new Lane(i);
+            Lane lane = _lanes[i] = new Lane(i, lanes);
             new Thread(() => Loop(lane)) { IsBackground = true, Name = $"compute-{i}" }.Start();
         }
     }
@@ -125,9 +125,19 @@ public sealed class Lane
     private volatile TrialSpec? _trial;
     private volatile string? _activity;
 
-    internal Lane(int index) => Index = index;
+    private readonly int _lanes;
+
+    internal Lane(int index, int lanes) => (Index, _lanes) = (index, lanes);
 
     public int Index { get; }
+
+    /// <summary>The lane's part of the cores that threads can be pinned to, as its first and their number: all where it has the
+    /// machine to itself.</summary>
+    internal (int First, int Count) CoresOf(bool sharing, int cores)
+    {
+        int first = sharing ? (int)((long)Index * cores / _lanes) : 0;
+        return (first, (sharing ? (int)((Index + 1L) * cores / _lanes) : cores) - first);
+    }
 
     /// <summary>Buffers that the lane uses again from shard to shard.</summary>
     internal LaneScratch Scratch { get; } = new();

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Sweeps;
 
 namespace Experiments.Grains.Running;
@@ -23,6 +24,9 @@ internal sealed class LaneScratch
     private long _deadline;
 
     public LaneScratch() => _onPhase = OnPhase;
+
+    /// <summary>Which of <see cref="Pinning.Cores"/> pinned trials of the shard may have: the index of the first, and how many.</summary>
+    public (int First, int Count) Cores { get; set; }
 
     /// <summary>The phases of the last call that was made with them, in order.</summary>
     public List<Phase> Phases => _phases;

@@ -9,6 +9,7 @@ using Experiments.Grains.Telemetry;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Instances;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Sweeps;
 
@@ -50,6 +51,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         List<TrialOutcome> outcomes = new(run.Lease.Trials - Math.Min(run.Lease.Trials, run.Stored.Count));
         List<ReferenceRecord> kept = [];
         long trial = run.Lease.FirstTrial;
+        lane.Scratch.Cores = lane.CoresOf(run.Plan.Measure.Sharing, Pinning.Cores.Count);
         for (long index = run.Lease.FirstInstance; index < run.Lease.EndInstance; index++)
         {
             run.Cancellation.ThrowIfCancellationRequested();
@@ -246,6 +248,13 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 if (!trial.Configuration.TryPredict(Shape, out KernelCost cost, out string? impossible))
                 {
                     trial.Fail(impossible!);
+                    continue;
+                }
+
+                if (trial.Configuration.IsPinned
+                    && Pinning.Refusal(trial.Spec.Threads, _lane.Scratch.Cores.Count) is string refusal)
+                {
+                    trial.Skip(refusal);
                     continue;
                 }
 
@@ -639,14 +648,15 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             outcome.CoreSeconds = trial.Spec.Threads * median;
         }
 
-        /// <summary>The exact trial of the same precision that was timed beside this one; of the same threads if there is one.</summary>
+        /// <summary>The exact trial of the same precision that was timed beside this one; of the same threads if there is one, and of
+        /// those one that is pinned alike.</summary>
         private TrialRun? Exact(TrialRun trial)
         {
             TrialRun? found = null;
             foreach (TrialRun other in _trials)
             {
                 if (other.Spec.Kernel == ReferenceKernel && other.IsSingle == trial.IsSingle && other.Alive
-                    && (found is null || other.Spec.Threads == trial.Spec.Threads))
+                    && (found is null || Likeness(other, trial) > Likeness(found, trial)))
                 {
                     found = other;
                 }
@@ -654,6 +664,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
             return found;
         }
+
+        private static int Likeness(TrialRun one, TrialRun other) => (one.Spec.Threads == other.Spec.Threads ? 2 : 0)
+            + (one.Configuration.IsPinned == other.Configuration.IsPinned ? 1 : 0);
 
         private static double? Speedup(TrialRun exact, TrialRun trial)
         {

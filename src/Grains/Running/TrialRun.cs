@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Sweeps;
 
@@ -71,7 +72,8 @@ internal sealed class TrialRun(
     /// <summary>Makes the untimed call, from which errors, digest, diagnostics and phases are taken; false when it failed.</summary>
     public bool CallOnce()
     {
-        while (true)
+        using Pinning.Pinned pinned = Pin();
+        while (Alive)
         {
             scratch.BeginPhases();
             Arm();
@@ -92,11 +94,15 @@ internal sealed class TrialRun(
                 return verdict == Verdict.Good;
             }
         }
+
+        return false;
     }
 
     public double TakeSample(int calls)
     {
-        while (true)
+        // Outside of what is timed: moving a thread costs microseconds.
+        using Pinning.Pinned pinned = Pin();
+        while (Alive)
         {
             double left = run.Plan.Limits.TrialTimeout.TotalSeconds - Seconds(_spent);
             if (Samples.Count > 0 && EstimatedSeconds > left)
@@ -125,6 +131,8 @@ internal sealed class TrialRun(
                     return double.NaN;
             }
         }
+
+        return double.NaN;
     }
 
     /// <summary>Calls until the runtime has compiled the kernel as well as it will: 32 calls make its methods hot, and some
@@ -146,6 +154,25 @@ internal sealed class TrialRun(
             }
 
             Configuration.Warmth.Note(start, Stopwatch.GetTimestamp());
+        }
+    }
+
+    /// <summary>Pins this thread and its calls' helpers where the trial asks for it; where the system refuses, the trial has failed.</summary>
+    private Pinning.Pinned Pin()
+    {
+        if (!Configuration.IsPinned)
+        {
+            return default;
+        }
+
+        try
+        {
+            return Pinning.Pin(Spec.Threads, scratch.Cores.First);
+        }
+        catch (InvalidOperationException refusal)
+        {
+            Fail(refusal.Message);
+            return default;
         }
     }
 

@@ -20,8 +20,22 @@ public readonly record struct CallShape(
 /// </remarks>
 public static class GradientCall
 {
+    /// <summary>What every kernel's calls can be given beside precision and threads. Without a default: a trial that does not name one
+    /// keeps its key, whatever is added here.</summary>
+    public static IReadOnlyList<Axis> Axes { get; } =
+    [
+        new("pin", AxisKind.Flag, "Whether each thread is kept on a core of its own (Linux); left out, they go where the system puts them."),
+    ];
+
     // What a problem and its output cost beside their numbers, and a buffer that a kernel rounds up.
     private const double BytesOfPart = 2048;
+
+    /// <summary>Whether the axis pin asks for pinned threads, which are the caller's to pin: see <see cref="Pinning"/>.</summary>
+    public static bool IsPinned(Settings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        return settings.Flag("pin", false);
+    }
 
     /// <summary>Null, or why the kernel cannot do such a problem.</summary>
     public static string? Refusal(IGradientKernel kernel, bool causal)

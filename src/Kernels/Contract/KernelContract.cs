@@ -28,7 +28,10 @@ public static partial class KernelContract
 
     // Names that a sweep file gives a meaning of its own.
     private static readonly string[] Taken =
-        ["kernel", "family", "n", "d", "bound", "repeats", "scale", "mask", "heads", "batch", "precision", "threads", "where", "zip", "rank"];
+    [
+        "kernel", "family", "n", "d", "bound", "repeats", "scale", "mask", "heads", "batch", "precision", "threads", "pin", "where", "zip",
+        "rank",
+    ];
 
     /// <summary>Every rule in turn, each as it is found.</summary>
     /// <param name="patience">How long a cancelled call may run on; <see cref="Patience"/> when null.</param>

@@ -41,7 +41,7 @@ internal abstract class Chunks
         ThreadTeam.Helper[] team = new ThreadTeam.Helper[helpers];
         for (int i = 0; i < helpers; i++)
         {
-            team[i] = ThreadTeam.Start(Guarded);
+            team[i] = ThreadTeam.Start(Guarded, Pinning.OfHelper(i));
         }
 
         Guarded();

@@ -6,17 +6,21 @@ namespace Experiments.Kernels.Numbers;
 /// <summary>Threads that are kept between calls: starting one costs as much as a small kernel's whole run.</summary>
 /// <remarks>
 /// They are the kernels' own, never the pool's, which belongs to the silo's other work. A thread that nobody has needed for a while ends.
-/// A caller owns its helpers from <see cref="Start"/> to <see cref="Helper.Wait"/>, so concurrent calls never share one.
+/// A caller owns its helpers from <see cref="Start"/> to <see cref="Helper.Wait"/>, so concurrent calls never share one. A helper that
+/// is pinned to a core stays there, and waits with those of its core.
 /// </remarks>
 internal static class ThreadTeam
 {
     private static readonly TimeSpan KeptFor = TimeSpan.FromSeconds(10);
-    private static readonly ConcurrentStack<Helper> Idle = new();
+    private static readonly ConcurrentStack<Helper> Free = new();
+    private static readonly ConcurrentDictionary<int, ConcurrentStack<Helper>> Pinned = new();
 
     /// <summary>Runs <paramref name="work"/>, which must not throw, on another thread.</summary>
-    public static Helper Start(Action work)
+    /// <param name="core">The processor to keep it on; −1 for any.</param>
+    public static Helper Start(Action work, int core = -1)
     {
-        while (Idle.TryPop(out Helper? helper))
+        ConcurrentStack<Helper> idle = core < 0 ? Free : Pinned.GetOrAdd(core, static _ => new());
+        while (idle.TryPop(out Helper? helper))
         {
             if (helper.TryGive(work))
             {
@@ -24,7 +28,7 @@ internal static class ThreadTeam
             }
         }
 
-        return new Helper(work);
+        return new Helper(work, core, idle);
     }
 
     [SuppressMessage("Design", "CA1001", Justification = "Its events are never asked for a handle, so there is nothing to dispose.")]
@@ -35,12 +39,16 @@ internal static class ThreadTeam
 
         private readonly ManualResetEventSlim _given = new(true, SpinsBeforeSleep);
         private readonly ManualResetEventSlim _finished = new(false, SpinsBeforeSleep);
+        private readonly int _core;
+        private readonly ConcurrentStack<Helper> _idle;
         private Action? _work;
         private bool _ended;
 
-        public Helper(Action work)
+        public Helper(Action work, int core, ConcurrentStack<Helper> idle)
         {
             _work = work;
+            _core = core;
+            _idle = idle;
             new Thread(Loop) { IsBackground = true, Name = "kernel" }.Start();
         }
 
@@ -48,7 +56,7 @@ internal static class ThreadTeam
         public void Wait()
         {
             _finished.Wait();
-            Idle.Push(this);
+            _idle.Push(this);
         }
 
         /// <summary>False when its thread has ended.</summary>
@@ -70,6 +78,12 @@ internal static class ThreadTeam
 
         private void Loop()
         {
+            if (_core >= 0)
+            {
+                // The caller has been on this core a moment ago, so that a refusal would be news; the work is done all the same.
+                _ = Pinning.TryMove(_core);
+            }
+
             while (true)
             {
                 if (!_given.Wait(KeptFor))
