@@ -171,6 +171,10 @@ public sealed class GradientTests : IDisposable
         { "--kernel exact --threads 0", "at least" },
         { "--kernel exact --device gpu0", "'cpu'" },
         { "--kernel exact --output /nonexistent/dx.npy", "does not exist" },
+        { "--kernel exact --outputs /nonexistent/gradients", "does not exist" },
+        { "--kernel exact --scale sqrt", "d or sqrt-d is needed" },
+        { "--kernel exact --mask casual", "Did you mean 'causal'?" },
+        { "--kernel low-rank --degree 4 --mask causal", "takes no mask" },
     };
 
     [Theory]
@@ -191,5 +195,76 @@ public sealed class GradientTests : IDisposable
         string error = (await Cli.RunAsync("gradient", "--inputs", _folder.Path, "--kernel", "low-rank", "--degree", "24"))
             .ExpectRefusal(ExitCode.Invalid, 2);
         Assert.Contains("24", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_stack_of_problems_is_each_of_them_with_scale_and_mask_and_every_gradient_in_files()
+    {
+        const int Batch = 2, Heads = 3, N = 24, D = 4;
+        Matrices[] alone = [.. Enumerable.Range(0, Batch * Heads).Select(i => Matrices.Random(N, D, seed: 100 + i))];
+        foreach (string name in (string[])["a1", "a2", "a3", "e", "y"])
+        {
+            int rows = name == "y" ? D : N;
+            File.WriteAllBytes(_folder.File(name + ".npy"),
+                Matrices.Npy([.. alone.SelectMany(m => m.Values[name])], "<f8", false, Batch, Heads, rows, D));
+        }
+
+        // x is one for all.
+        File.WriteAllBytes(_folder.File("x.npy"), Matrices.Npy(alone[0].Values["x"], "<f8", false, D, D));
+        string[] options = ["--kernel", "exact", "--scale", "sqrt-d", "--mask", "causal", "--threads", "2"];
+        string all = _folder.File("all");
+        JsonNode json = JsonNode.Parse((await Cli.RunAsync(
+            ["gradient", "--inputs", _folder.Path, .. options, "--outputs", all, "--check", "--json"])).Expect(ExitCode.Done).Out)!;
+        Assert.Equal([Batch, Heads], json["stack"]!.AsArray().Select(s => (int)s!));
+        Assert.Equal(("sqrt-d", "causal"), ((string)json["scale"]!, (string)json["mask"]!));
+        Assert.InRange((double)json["gradient_relative_error"]!, 0, 1e-12);
+        double loss = 0;
+        for (int i = 0; i < alone.Length; i++)
+        {
+            string one = Directory.CreateDirectory(_folder.File($"one{i}")).FullName;
+            alone[i].Values["x"] = alone[0].Values["x"];
+            alone[i].Save(one);
+            JsonNode each = JsonNode.Parse((await Cli.RunAsync(
+                ["gradient", "--inputs", one, .. options, "--outputs", Path.Combine(one, "out"), "--json"])).Expect(ExitCode.Done).Out)!;
+            loss += (double)each["loss"]!;
+            foreach (string name in (string[])["dx", "dy", "dq", "dk", "dv", "f"])
+            {
+                double[] mine = Matrices.Load(Path.Combine(one, "out", name + ".npy"));
+                Assert.Equal(mine, Matrices.Load(Path.Combine(all, name + ".npy"))[(i * mine.Length)..((i + 1) * mine.Length)]);
+            }
+        }
+
+        Assert.Equal(loss, (double)json["loss"]!, 1e-12 * loss);
+    }
+
+    [Fact]
+    public async Task What_a_kernel_does_not_give_is_said_and_not_written()
+    {
+        Matrices.Random(16, 3, seed: 8).Save(_folder.Path);
+        string all = _folder.File("all");
+        (await Cli.RunAsync("gradient", "--inputs", _folder.Path, "--kernel", "exact", "--outputs", all)).Expect(ExitCode.Done);
+        string text = (await Cli.RunAsync(
+            "gradient", "--inputs", _folder.Path, "--kernel", "low-rank", "--degree", "3", "--outputs", all)).Expect(ExitCode.Done).Out;
+        string[] left = [.. Directory.GetFiles(all).Select(f => Path.GetFileNameWithoutExtension(f)!).Order()];
+        Assert.Contains("dq", left);
+        Assert.DoesNotContain("dk", left);
+        Assert.Contains("low-rank gives no", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("tolerance", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Pinned_threads_have_a_core_each_or_are_refused()
+    {
+        Matrices.Random(16, 3, seed: 8).Save(_folder.Path);
+        if (Experiments.Kernels.Numbers.Pinning.Unavailable is null)
+        {
+            JsonNode json = JsonNode.Parse((await Cli.RunAsync(
+                "gradient", "--inputs", _folder.Path, "--kernel", "exact", "--pin", "--threads", "1", "--json")).Expect(ExitCode.Done).Out)!;
+            Assert.True((bool)json["pinned"]!);
+        }
+
+        string error = (await Cli.RunAsync("gradient", "--inputs", _folder.Path, "--kernel", "exact", "--pin", "--threads", "4096"))
+            .ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains("pin", error, StringComparison.Ordinal);
     }
 }

@@ -6,6 +6,7 @@ using Experiments.Client.Terminals;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Instances;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Sweeps;
 
 namespace Experiments.Client.Verbs;
@@ -27,7 +28,8 @@ internal static class GradientVerb
         Option<string> inputs = new("--inputs")
         {
             HelpName = "DIR", Required = true,
-            Description = "Folder of a1.npy, a2.npy, a3.npy, e.npy (n, d) and x.npy, y.npy (d, d): float32 or float64, C order",
+            Description = "Folder of a1.npy, a2.npy, a3.npy, e.npy (n, d) and x.npy, y.npy (d, d): float32 or float64, C order. Of shape "
+                + "(batch, n, d) or (batch, heads, n, d) they are so many problems, computed in one call",
         };
         Option<string> kernel = Word("--kernel", "NAME", "Which kernel; 'experiments kernels' lists them");
         kernel.Required = true;
@@ -45,8 +47,15 @@ internal static class GradientVerb
             DefaultValueFactory = _ => [],
         };
         Option<int?> threads = SweepOptions.Integer("--threads", "N", "Threads of the call; default: every core", 1, 4096);
+        Option<bool> pin = new("--pin") { Description = "Keep each thread on a core of its own (Linux)" };
+        Option<string> scale = Word("--scale", "d|sqrt-d", "What the logits are divided by; default: d");
+        scale.CompletionSources.Add("d", "sqrt-d");
+        Option<string> mask = Word("--mask", "none|causal", "causal: row i sees keys 0 to i only; default: none");
+        mask.CompletionSources.Add("none", "causal");
         Option<string> device = Word("--device", "cpu", "Where to compute");
-        Option<string> output = Word("--output", "F.npy", "Write the gradient there");
+        Option<string> output = Word("--output", "F.npy", "Write the gradient for X there");
+        Option<string> outputs = Word(
+            "--outputs", "DIR", "Write every gradient there, for X, Y, Q = A1 X, K = A2 and V = A3 Y, and the forward output: dx, dy, dq, dk, dv, f .npy");
         Option<bool> check = new("--check") { Description = "Compare with the float64 reference" };
         return new Verb("gradient", "Compute one gradient of your own matrices")
         {
@@ -55,10 +64,13 @@ internal static class GradientVerb
                 ("experiments gradient --inputs my-matrices --kernel exact --json", "loss and gradient, exactly"),
                 ("experiments gradient --inputs my-matrices --kernel low-rank --degree 4 --check", "approximately, with its error"),
                 ("experiments gradient --inputs my-matrices --kernel reference --output dx.npy", "by the textbook, into a file"),
+                ("experiments gradient --inputs my-heads --kernel exact --scale sqrt-d --mask causal --outputs gradients",
+                    "as in a transformer, for Q, K and V too"),
             ],
             Options =
             {
-                inputs, kernel, precision, degree, basis, form, radius, centred, set, threads, device, output, check,
+                inputs, kernel, precision, degree, basis, form, radius, centred, set, threads, pin, scale, mask, device, output,
+                outputs, check,
                 GlobalOptions.Plugins, GlobalOptions.Json,
             },
         }.Runs(terminal, async invocation =>
@@ -97,6 +109,20 @@ internal static class GradientVerb
                 CheckOutput(file);
             }
 
+            string? every = invocation.Value(outputs);
+            if (every is not null)
+            {
+                GradientFiles.CheckFolder(every);
+            }
+
+            int used = invocation.Value(threads) ?? Environment.ProcessorCount;
+            if (invocation.Value(pin) && Pinning.Refusal(used, Pinning.Cores.Count) is string refusal)
+            {
+                throw CommandException.Invalid("--" + refusal);
+            }
+
+            LogitScale divisor = Choice("--scale", invocation.Value(scale), "d", "sqrt-d") ? LogitScale.SqrtD : LogitScale.D;
+            bool causal = Choice("--mask", invocation.Value(mask), "none", "causal");
             string folder = invocation.Value(inputs)!;
             if (!Directory.Exists(folder))
             {
@@ -104,16 +130,17 @@ internal static class GradientVerb
                     + "It should hold a1.npy, a2.npy, a3.npy, e.npy, x.npy and y.npy.");
             }
 
-            (AttentionProblem<double> problem, int bytes) = NpyFolder.Load(folder);
-            Request request = new(chosen, settings, invocation.Value(threads) ?? Environment.ProcessorCount,
-                typedPrecision ?? (bytes == 4 ? "float32" : "float64"), invocation.Value(check), file);
+            NpyProblems loaded = NpyFolder.LoadStack(folder);
+            AttentionProblem<double>[] problems = [.. loaded.Problems.Select(p => p.With(divisor, causal))];
+            Request request = new(chosen, settings, used, invocation.Value(pin),
+                typedPrecision ?? (loaded.BytesPerNumber == 4 ? "float32" : "float64"), invocation.Value(check), file, every, loaded.Stack);
             if (request.Precision == "float32")
             {
-                await RunAsync<float>(invocation, problem, request);
+                await RunAsync<float>(invocation, problems, request);
             }
             else
             {
-                await RunAsync<double>(invocation, problem, request);
+                await RunAsync<double>(invocation, problems, request);
             }
 
             return ExitCode.Done;
@@ -121,98 +148,184 @@ internal static class GradientVerb
     }
 
     private sealed record Request(
-        IGradientKernel Kernel, Settings Settings, int Threads, string Precision, bool Check, string? Output);
+        IGradientKernel Kernel, Settings Settings, int Threads, bool Pin, string Precision, bool Check, string? Output, string? Outputs,
+        IReadOnlyList<int> Stack);
 
-    private static async Task RunAsync<T>(Invocation invocation, AttentionProblem<double> inputs, Request request)
+    /// <summary>Whether the second of two words was typed; the first where none was.</summary>
+    private static bool Choice(string option, string? typed, string usual, string other) =>
+        typed is null || typed == usual ? false : typed == other ? true : throw CommandException.Invalid(
+            $"{option} is '{typed}'; {usual} or {other} is needed." + NearestName.Hint(typed, [usual, other]));
+
+    private static async Task RunAsync<T>(Invocation invocation, AttentionProblem<double>[] inputs, Request request)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        AttentionProblem<T> problem = inputs.To<T>();
-        if (problem.FirstNonFinite() is string fault)
+        AttentionProblem<T>[] problems = [.. inputs.Select(p => p.To<T>())];
+        foreach (AttentionProblem<T> problem in problems)
         {
-            throw CommandException.Invalid($"In {request.Precision} {fault}. Use --precision float64, or scale the inputs.");
+            if (problem.FirstNonFinite() is string fault)
+            {
+                throw CommandException.Invalid($"In {request.Precision} {fault}. Use --precision float64, or scale the inputs.");
+            }
         }
 
-        (int n, int d) = (problem.N, problem.D);
-        KernelCost cost = request.Kernel.Predict(
-            n, d, request.Precision == "float32" ? 4 : 8, request.Threads, request.Settings);
-        CheckMemory(request.Kernel.Name, n, cost.StateBytes);
-        GradientOutput<T> result = new(n, d);
-        KernelContext context = new(invocation.Cancellation, request.Threads);
-        double seconds = Time(request, problem, result, context);
-
-        // Facts about the logits cost a kernel a pass, which must not be in its time.
-        request.Kernel.Compute(problem, request.Settings, result, context with { Statistics = true });
-        if (double.IsFinite(result.FittedDegree) && request.Settings.Values.GetValueOrDefault("degree") is string)
+        CallShape shape = new(problems[0].N, problems[0].D, problems.Length, problems[0].Causal);
+        KernelCost cost = GradientCall.Predict(
+            request.Kernel, shape, request.Precision == "float32" ? 4 : 8, request.Threads, request.Settings);
+        CheckMemory(request.Kernel.Name, shape.N, cost.StateBytes);
+        Computed<T> computed = await OnItsOwnThread(() => Compute(invocation, inputs, problems, request));
+        if (IsAutomatic(request, computed.Facts))
         {
             // The rank above is an upper bound where the kernel chooses its degree; what is shown is the chosen one's.
-            cost = request.Kernel.Predict(n, d, request.Precision == "float32" ? 4 : 8, request.Threads,
-                new Settings(new Dictionary<string, object>(request.Settings.Values) { ["degree"] = (long)result.FittedDegree }));
+            cost = GradientCall.Predict(request.Kernel, shape, request.Precision == "float32" ? 4 : 8, request.Threads,
+                new Settings(new Dictionary<string, object>(request.Settings.Values) { ["degree"] = (long)computed.Facts.FittedDegree }));
         }
 
-        Errors? errors = request.Check ? Compare(inputs, result, request.Threads, invocation.Cancellation) : null;
         if (request.Output is string path)
         {
             await AtomicFile.WriteAsync(path, "--output", temporary =>
             {
-                NpyFile.Write<T>(temporary, result.DX, d, d);
+                NpyFile.Write<T>(temporary, computed.Outputs.SelectMany(o => o.DX).ToArray(), [.. request.Stack, shape.D, shape.D]);
                 return Task.CompletedTask;
             });
         }
 
-        double largest = result.DX.Max(v => Math.Abs(double.CreateChecked(v)));
-        double norm = Math.Sqrt(result.DX.Sum(v => double.CreateChecked(v) * double.CreateChecked(v)));
+        IReadOnlyList<string> written = request.Outputs is string folder
+            ? await GradientFiles.WriteAsync(folder, computed.Outputs, request.Stack, shape.N, shape.D) : [];
         if (invocation.Json)
         {
-            JsonObject json = new()
-            {
-                ["kernel"] = request.Kernel.Name,
-                ["precision"] = request.Precision,
-                ["settings"] = JsonOutput.Object(request.Settings.Values),
-                ["threads"] = request.Threads,
-                ["device"] = "cpu",
-                ["n"] = n,
-                ["d"] = d,
-                ["loss"] = JsonOutput.Number(result.Loss),
-                ["rank"] = cost.Rank,
-                ["seconds"] = seconds,
-                ["max_abs_gradient"] = JsonOutput.Number(largest),
-                ["frobenius_norm_gradient"] = JsonOutput.Number(norm),
-                ["max_logit"] = JsonOutput.Number(result.MaxLogit),
-                ["rms_logit"] = JsonOutput.Number(result.RmsLogit),
-                ["min_row_sum_over_n"] = JsonOutput.Number(result.MinRowSumOverN),
-                ["fitted_radius"] = JsonOutput.Number(result.FittedRadius),
-                ["fitted_degree"] = JsonOutput.Number(result.FittedDegree),
-                ["predicted_exp_error"] = JsonOutput.Number(result.PredictedExpError),
-                ["output"] = request.Output,
-            };
-            if (errors is not null)
-            {
-                json["reference"] = errors.Reference;
-                json["gradient_absolute_error"] = JsonOutput.Number(errors.Absolute);
-                json["gradient_relative_error"] = JsonOutput.Number(errors.Relative);
-                json["loss_relative_error"] = JsonOutput.Number(errors.Loss);
-                json["forward_relative_error"] = JsonOutput.Number(errors.Forward);
-            }
+            WriteJson(invocation, request, problems[0], cost, computed, written);
+        }
+        else
+        {
+            WriteText(invocation, request, problems[0], cost, computed, written);
+        }
+    }
 
-            if (d <= LargestPrinted)
-            {
-                json["gradient"] = new JsonArray([.. Enumerable.Range(0, d).Select(row => new JsonArray(
-                    [.. Enumerable.Range(0, d).Select(c => JsonOutput.Number(double.CreateChecked(result.DX[(row * d) + c])))]))]);
-            }
+    /// <summary>Whether the kernel has chosen its degree itself.</summary>
+    private static bool IsAutomatic(Request request, CallFacts facts) =>
+        double.IsFinite(facts.FittedDegree) && request.Settings.Values.GetValueOrDefault("degree") is string;
 
-            JsonOutput.Write(invocation.Terminal.Out, json);
-            return;
+    /// <summary>A pinned thread must be nobody else's, and the runtime's own threads are.</summary>
+    private static Task<TResult> OnItsOwnThread<TResult>(Func<TResult> work)
+    {
+        TaskCompletionSource<TResult> done = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        new Thread(() =>
+        {
+            try
+            {
+                done.SetResult(work());
+            }
+            catch (Exception fault)
+            {
+                done.SetException(fault);
+            }
+        }) { IsBackground = true, Name = "gradient" }.Start();
+        return done.Task;
+    }
+
+    private sealed record Computed<T>(GradientOutput<T>[] Outputs, CallFacts Facts, double Seconds, Errors? Errors)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        public double Largest { get; } = Outputs.Max(o => o.DX.Max(v => Math.Abs(double.CreateChecked(v))));
+
+        public double Norm { get; } = Math.Sqrt(Outputs.Sum(o => o.DX.Sum(v => double.CreateChecked(v) * double.CreateChecked(v))));
+    }
+
+    private static Computed<T> Compute<T>(
+        Invocation invocation, AttentionProblem<double>[] inputs, AttentionProblem<T>[] problems, Request request)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        using Pinning.Pinned pinned = request.Pin ? Pinning.Pin(request.Threads) : default;
+        (int n, int d) = (problems[0].N, problems[0].D);
+        GradientOutput<T>[] results = [.. problems.Select(_ => new GradientOutput<T>(n, d))];
+        KernelContext context = new(invocation.Cancellation, request.Threads);
+        double seconds = Time(request, problems, results, context);
+
+        // Facts about the logits cost a kernel a pass, and the gradients for Q, K and V as much as the rest: neither must be in its time.
+        if (request.Outputs is not null)
+        {
+            results = [.. problems.Select(_ => GradientFiles.Room<T>(n, d))];
         }
 
+        GradientCall.Compute(request.Kernel, problems, request.Settings, results, context with { Statistics = true });
+        Errors? errors = request.Check ? Compare(inputs, results, request.Threads, invocation.Cancellation) : null;
+        return new Computed<T>(results, CallFacts.Of(results), seconds, errors);
+    }
+
+    private static void WriteJson<T>(
+        Invocation invocation, Request request, AttentionProblem<T> first, KernelCost cost, Computed<T> computed, IReadOnlyList<string> written)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        CallFacts facts = computed.Facts;
+        JsonObject json = new()
+        {
+            ["kernel"] = request.Kernel.Name,
+            ["precision"] = request.Precision,
+            ["settings"] = JsonOutput.Object(request.Settings.Values),
+            ["threads"] = request.Threads,
+            ["pinned"] = request.Pin,
+            ["device"] = "cpu",
+            ["n"] = first.N,
+            ["d"] = first.D,
+            ["stack"] = new JsonArray([.. request.Stack.Select(s => JsonValue.Create(s))]),
+            ["scale"] = first.Scale == LogitScale.D ? "d" : "sqrt-d",
+            ["mask"] = first.Causal ? "causal" : "none",
+            ["loss"] = JsonOutput.Number(facts.Loss),
+            ["rank"] = cost.Rank,
+            ["seconds"] = computed.Seconds,
+            ["max_abs_gradient"] = JsonOutput.Number(computed.Largest),
+            ["frobenius_norm_gradient"] = JsonOutput.Number(computed.Norm),
+            ["max_logit"] = JsonOutput.Number(facts.MaxLogit),
+            ["rms_logit"] = JsonOutput.Number(facts.RmsLogit),
+            ["min_row_sum_over_n"] = JsonOutput.Number(facts.MinRowSumOverN),
+            ["fitted_radius"] = JsonOutput.Number(facts.FittedRadius),
+            ["fitted_degree"] = JsonOutput.Number(facts.FittedDegree),
+            ["predicted_exp_error"] = JsonOutput.Number(facts.PredictedExpError),
+            ["output"] = request.Output,
+            ["outputs"] = new JsonArray([.. written.Select(w => JsonValue.Create(w))]),
+        };
+        if (computed.Errors is Errors errors)
+        {
+            json["reference"] = errors.Reference;
+            json["gradient_absolute_error"] = JsonOutput.Number(errors.Absolute);
+            json["gradient_relative_error"] = JsonOutput.Number(errors.Relative);
+            json["loss_relative_error"] = JsonOutput.Number(errors.Loss);
+            json["forward_relative_error"] = JsonOutput.Number(errors.Forward);
+        }
+
+        if (first.D <= LargestPrinted && computed.Outputs.Length * first.D <= LargestPrinted)
+        {
+            JsonArray[] gradients = [.. computed.Outputs.Select(o => Rows(o.DX, first.D))];
+            json["gradient"] = gradients.Length == 1 && request.Stack.Count == 0 ? gradients[0] : new JsonArray([.. gradients]);
+        }
+
+        JsonOutput.Write(invocation.Terminal.Out, json);
+    }
+
+    private static JsonArray Rows<T>(T[] matrix, int d)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        new([.. Enumerable.Range(0, d).Select(row => new JsonArray(
+            [.. Enumerable.Range(0, d).Select(c => JsonOutput.Number(double.CreateChecked(matrix[(row * d) + c])))]))]);
+
+    private static void WriteText<T>(
+        Invocation invocation, Request request, AttentionProblem<T> first, KernelCost cost, Computed<T> computed, IReadOnlyList<string> written)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
         TextWriter output = invocation.Terminal.Out;
+        CallFacts facts = computed.Facts;
         Fact("kernel", request.Kernel.Name + string.Concat(request.Settings.Values
             .OrderBy(s => s.Key, StringComparer.Ordinal).Select(s => $" {s.Key}={Format.Value(s.Value)}")));
         Fact("precision", request.Precision);
-        Fact("n, d", $"{n}, {d}");
-        Fact("loss", Format.Value(result.Loss));
-        if (double.IsFinite(result.FittedDegree) && request.Settings.Values.GetValueOrDefault("degree") is string)
+        Fact("n, d", $"{first.N}, {first.D}" + (first.Scale == LogitScale.D ? "" : "; logits over √d") + (first.Causal ? "; causal" : ""));
+        if (request.Stack.Count > 0)
         {
-            Fact("degree", $"{Format.Value(result.FittedDegree)}, by its tolerance");
+            Fact("problems", $"{computed.Outputs.Length} ({string.Join(" × ", request.Stack)}): the loss is their sum, errors are the largest");
+        }
+
+        Fact("loss", Format.Value(facts.Loss));
+        if (IsAutomatic(request, facts))
+        {
+            Fact("degree", $"{Format.Value(facts.FittedDegree)}, by its tolerance");
         }
 
         if (cost.Rank is long rank)
@@ -220,14 +333,15 @@ internal static class GradientVerb
             Fact("rank", Format.Count(rank));
         }
 
-        Fact("time", $"{Format.Seconds(seconds)} with {request.Threads} thread{(request.Threads == 1 ? "" : "s")}");
-        Fact("gradient", $"largest entry {Format.Value(largest)}, Frobenius norm {Format.Value(norm)}");
-        if (double.IsFinite(result.MaxLogit))
+        Fact("time", $"{Format.Seconds(computed.Seconds)} with {request.Threads} thread{(request.Threads == 1 ? "" : "s")}"
+            + (request.Pin ? ", pinned" : ""));
+        Fact("gradient", $"largest entry {Format.Value(computed.Largest)}, Frobenius norm {Format.Value(computed.Norm)}");
+        if (double.IsFinite(facts.MaxLogit))
         {
-            Fact("logits", $"largest {Format.Number(result.MaxLogit)}, root mean square {Format.Number(result.RmsLogit)}");
+            Fact("logits", $"largest {Format.Number(facts.MaxLogit)}, root mean square {Format.Number(facts.RmsLogit)}");
         }
 
-        if (errors is not null)
+        if (computed.Errors is Errors errors)
         {
             Fact("against", errors.Reference);
             Fact("  gradient", $"absolute error {Format.Number(errors.Absolute)}, relative {Format.Number(errors.Relative)}");
@@ -240,11 +354,17 @@ internal static class GradientVerb
             Fact("written", request.Output);
         }
 
+        if (request.Outputs is not null)
+        {
+            Fact("written", $"{string.Join(", ", written)} in {request.Outputs}"
+                + (GradientFiles.Missing(written) is { Length: > 0 } missing ? $"; {request.Kernel.Name} gives no {missing}" : ""));
+        }
+
         void Fact(string name, string value) => output.WriteLine($"{name,-11} {value}");
     }
 
     private static double Time<T>(
-        Request request, AttentionProblem<T> problem, GradientOutput<T> result, KernelContext context)
+        Request request, AttentionProblem<T>[] problems, GradientOutput<T>[] results, KernelContext context)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         List<double> seconds = [];
@@ -252,7 +372,7 @@ internal static class GradientVerb
         do
         {
             long start = Stopwatch.GetTimestamp();
-            request.Kernel.Compute(problem, request.Settings, result, context);
+            GradientCall.Compute(request.Kernel, problems, request.Settings, results, context);
             seconds.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
         }
         while (total.Elapsed < Measured && seconds.Count < 1000);
@@ -264,18 +384,29 @@ internal static class GradientVerb
     private sealed record Errors(string Reference, double Absolute, double Relative, double Loss, double Forward);
 
     private static Errors Compare<T>(
-        AttentionProblem<double> inputs, GradientOutput<T> result, int threads, CancellationToken cancellation)
+        AttentionProblem<double>[] inputs, GradientOutput<T>[] results, int threads, CancellationToken cancellation)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        string name = inputs.N <= LargestReference ? "reference" : "exact";
+        (int n, int d) = (inputs[0].N, inputs[0].D);
+        string name = n <= LargestReference ? "reference" : "exact";
         IGradientKernel kernel = BuiltIn.Kernel(name);
-        CheckMemory(name, inputs.N, kernel.Predict(inputs.N, inputs.D, 8, threads, Settings.None).StateBytes);
-        GradientOutput<double> gold = new(inputs.N, inputs.D);
-        kernel.Compute(inputs, Settings.None, gold, new KernelContext(cancellation, threads));
-        (double absolute, double largest) = Difference(result.DX, gold.DX);
-        (double forward, double largestForward) = Difference(result.Forward, gold.Forward);
+        CallShape shape = new(n, d, inputs.Length, inputs[0].Causal);
+        CheckMemory(name, n, GradientCall.Predict(kernel, shape, 8, threads, Settings.None).StateBytes);
+        GradientOutput<double>[] gold = [.. inputs.Select(_ => new GradientOutput<double>(n, d))];
+        GradientCall.Compute(kernel, inputs, Settings.None, gold, new KernelContext(cancellation, threads));
+        double loss = gold.Sum(g => g.Loss);
+        (double absolute, double largest, double forward, double largestForward) = (0, 0, 0, 0);
+        for (int i = 0; i < gold.Length; i++)
+        {
+            (absolute, largest) = Larger((absolute, largest), Difference(results[i].DX, gold[i].DX));
+            (forward, largestForward) = Larger((forward, largestForward), Difference(results[i].Forward, gold[i].Forward));
+        }
+
         return new Errors($"{name} float64", absolute, Ratio(absolute, largest),
-            Ratio(Math.Abs(result.Loss - gold.Loss), Math.Abs(gold.Loss)), Ratio(forward, largestForward));
+            Ratio(Math.Abs(results.Sum(r => r.Loss) - loss), Math.Abs(loss)), Ratio(forward, largestForward));
+
+        static (double, double) Larger((double Error, double Size) a, (double Error, double Size) b) =>
+            (Math.Max(a.Error, b.Error), Math.Max(a.Size, b.Size));
     }
 
     private static double Ratio(double error, double size) => error == 0 ? 0 : error / size;

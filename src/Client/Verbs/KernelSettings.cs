@@ -66,7 +66,7 @@ internal static class KernelSettings
         foreach (Axis axis in kernel.Axes.Where(a => a.AppliesTo is not null))
         {
             (string other, IReadOnlyList<string> words) = axis.AppliesTo!.Value;
-            if (values.GetValueOrDefault(other) is not string word || words.Contains(word))
+            if (values.GetValueOrDefault(other) is not object value || (value is string word && words.Contains(word)))
             {
                 continue;
             }
@@ -74,7 +74,7 @@ internal static class KernelSettings
             if (typed.GetValueOrDefault(axis.Name) is not null)
             {
                 throw CommandException.Invalid(
-                    $"--{axis.Name} only means something with --{other} {string.Join(" or ", words)}, not with {word}.");
+                    $"--{axis.Name} only means something with --{other} {string.Join(" or ", words)}, not with {value}.");
             }
 
             values.Remove(axis.Name);

@@ -5,15 +5,17 @@ using System.Text.RegularExpressions;
 
 namespace Experiments.Kernels.Instances;
 
-/// <summary>One matrix in NumPy's .npy format: versions 1.0 to 3.0, little-endian float32 or float64, C order, 2-d.</summary>
+/// <summary>One matrix, or a stack of matrices, in NumPy's .npy format: versions 1.0 to 3.0, little-endian float32 or float64, C
+/// order, 2-d unless a stack is asked for.</summary>
 /// <remarks>Source: the format's description in numpy.lib.format.</remarks>
 public sealed partial class NpyFile
 {
     private readonly long _offset;
 
-    private NpyFile(string path, int rows, int columns, int bytesPerNumber, long offset)
+    private NpyFile(string path, int[] stack, int rows, int columns, int bytesPerNumber, long offset)
     {
         Path = path;
+        Stack = stack;
         Rows = rows;
         Columns = columns;
         BytesPerNumber = bytesPerNumber;
@@ -22,6 +24,13 @@ public sealed partial class NpyFile
 
     public string Path { get; }
 
+    /// <summary>The sizes before those of each matrix, such as batch and heads; none for a lone matrix.</summary>
+    public IReadOnlyList<int> Stack { get; }
+
+    /// <summary>How many matrices there are.</summary>
+    public int Count => Stack.Aggregate(1, (product, size) => product * size);
+
+    /// <summary>Of each matrix.</summary>
     public int Rows { get; }
 
     public int Columns { get; }
@@ -31,7 +40,11 @@ public sealed partial class NpyFile
 
     /// <summary>Reads and checks the header, and the file's length against it.</summary>
     /// <exception cref="InvalidDataException">It is not such a file; one sentence says what it is and what to do.</exception>
-    public static NpyFile Open(string path)
+    public static NpyFile Open(string path) => Open(path, mostStacked: 0);
+
+    /// <summary>The same for a stack of matrices: up to so many more sizes before rows and columns.</summary>
+    /// <exception cref="InvalidDataException">It is not such a file.</exception>
+    public static NpyFile Open(string path, int mostStacked)
     {
         ArgumentException.ThrowIfNullOrEmpty(path);
         if (Directory.Exists(path))
@@ -42,7 +55,7 @@ public sealed partial class NpyFile
         try
         {
             using FileStream file = File.OpenRead(path);
-            return Parse(path, file);
+            return Parse(path, file, mostStacked);
         }
         catch (Exception error) when (error is FileNotFoundException or DirectoryNotFoundException)
         {
@@ -66,23 +79,50 @@ public sealed partial class NpyFile
 
     public double[] ReadAll() => Read(0, Rows, 0, Columns);
 
+    /// <summary>One matrix of the stack as double, row-major.</summary>
+    /// <exception cref="InvalidDataException">An entry is NaN or infinite; the message says where.</exception>
+    public double[] ReadOne(int number)
+    {
+        double[] values = ReadUnchecked(checked(number * Rows), Rows, 0, Columns, checked(Count * Rows));
+        ThrowIfNotFinite(values, number * Rows, 0, Columns);
+        return values;
+    }
+
     internal void ThrowIfNotFinite(double[] values, int firstRow, int firstColumn, int columns)
     {
         for (int i = 0; i < values.Length; i++)
         {
             if (!double.IsFinite(values[i]))
             {
+                int row = firstRow + (i / columns);
+                string where = Stack.Count == 0 ? $"{row}" : $"{Position(row / Rows)}{row % Rows}";
                 throw new InvalidDataException(
-                    $"{Path}[{firstRow + (i / columns)}, {firstColumn + (i % columns)}] is "
+                    $"{Path}[{where}, {firstColumn + (i % columns)}] is "
                     + $"{values[i].ToString(CultureInfo.InvariantCulture)}; every entry must be finite.");
             }
         }
     }
 
-    internal double[] ReadUnchecked(int firstRow, int rows, int firstColumn, int columns)
+    internal double[] ReadUnchecked(int firstRow, int rows, int firstColumn, int columns) =>
+        ReadUnchecked(firstRow, rows, firstColumn, columns, Rows);
+
+    // A number within the stack by its place in each size: "1, 0, ".
+    private string Position(int number)
+    {
+        string position = "";
+        foreach (int size in Stack.Reverse())
+        {
+            position = $"{number % size}, {position}";
+            number /= size;
+        }
+
+        return position;
+    }
+
+    private double[] ReadUnchecked(int firstRow, int rows, int firstColumn, int columns, int rowsInAll)
     {
         if (firstRow < 0 || rows < 1 || firstColumn < 0 || columns < 1
-            || (long)firstRow + rows > Rows || (long)firstColumn + columns > Columns)
+            || (long)firstRow + rows > rowsInAll || (long)firstColumn + columns > Columns)
         {
             throw new ArgumentException(
                 $"{Path} has shape ({Rows}, {Columns}), and [{firstRow}:{(long)firstRow + rows}, "
@@ -117,17 +157,24 @@ public sealed partial class NpyFile
     /// <summary>Writes a matrix of float or double, row-major, version 1.0, to be read by NumPy or here.</summary>
     /// <exception cref="ArgumentException">T is another type, or the values are not rows times columns.</exception>
     public static void Write<T>(string path, ReadOnlySpan<T> values, int rows, int columns)
+        where T : unmanaged => Write(path, values, [rows, columns]);
+
+    /// <summary>The same of any shape, in C order.</summary>
+    /// <exception cref="ArgumentException">T is another type, or the values are not as many as the shape says.</exception>
+    public static void Write<T>(string path, ReadOnlySpan<T> values, IReadOnlyList<int> shape)
         where T : unmanaged
     {
+        ArgumentNullException.ThrowIfNull(shape);
+        long count = shape.Aggregate(1L, (product, size) => product * size);
+        string sizes = string.Join(", ", shape.Select(s => s.ToString(CultureInfo.InvariantCulture)));
         string type = typeof(T) == typeof(float) ? "<f4" : typeof(T) == typeof(double) ? "<f8"
             : throw new ArgumentException($"{typeof(T).Name} was given; float or double is needed.");
-        if (values.Length != (long)rows * columns)
+        if (values.Length != count)
         {
-            throw new ArgumentException(
-                $"{values.Length} values were given but shape ({rows}, {columns}) needs {(long)rows * columns}.");
+            throw new ArgumentException($"{values.Length} values were given but shape ({sizes}) needs {count}.");
         }
 
-        string header = $"{{'descr': '{type}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}";
+        string header = $"{{'descr': '{type}', 'fortran_order': False, 'shape': ({sizes}), }}";
 
         // The numbers begin at a multiple of 64 bytes: six of magic, two of version, two of length, the text, a line feed.
         int length = ((10 + header.Length + 1 + 63) / 64 * 64) - 10;
@@ -143,7 +190,7 @@ public sealed partial class NpyFile
         file.Write(MemoryMarshal.AsBytes(values));
     }
 
-    private static NpyFile Parse(string path, FileStream file)
+    private static NpyFile Parse(string path, FileStream file, int mostStacked)
     {
         byte[] start = new byte[12];
         int read = file.ReadAtLeast(start, start.Length, throwOnEndOfStream: false);
@@ -183,17 +230,17 @@ public sealed partial class NpyFile
                 $"{path} is in Fortran order; C order is needed. Save numpy.ascontiguousarray(a).");
         }
 
-        (int rows, int columns) = ShapeOf(path, shape.Groups[1].Value);
-        long expected = offset + ((long)rows * columns * size);
+        int[] sizes = ShapeOf(path, shape.Groups[1].Value, mostStacked);
+        long expected = offset + (sizes.Aggregate(1L, (product, s) => product * s) * size);
         if (file.Length != expected)
         {
             string what = file.Length < expected ? "truncated" : "too long";
             throw new InvalidDataException(
-                $"{path} is {what}: shape ({rows}, {columns}) of {size}-byte numbers needs {expected} bytes, and it has "
+                $"{path} is {what}: shape ({string.Join(", ", sizes)}) of {size}-byte numbers needs {expected} bytes, and it has "
                 + $"{file.Length}. Copy or save it anew.");
         }
 
-        return new(path, rows, columns, size, offset);
+        return new(path, sizes[..^2], sizes[^2], sizes[^1], size, offset);
     }
 
     // What a file says of itself goes to a terminal: one short line of it, and no control characters.
@@ -214,24 +261,30 @@ public sealed partial class NpyFile
             $"{path} holds numbers of type {Shown(type)}; float32 (<f4) or float64 (<f8) is needed. Save a.astype('<f8')."),
     };
 
-    private static (int Rows, int Columns) ShapeOf(string path, string shape)
+    private static int[] ShapeOf(string path, string shape, int mostStacked)
     {
         string[] sizes = shape.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-        if (sizes.Length != 2)
+        if (sizes.Length < 2 || sizes.Length > 2 + mostStacked)
         {
+            string needed = mostStacked == 0 ? "2 are" : $"2 to {2 + mostStacked} are";
             throw new InvalidDataException(
-                $"{path} has shape ({Shown(shape)}), of {sizes.Length} dimensions; 2 are needed. Save a.reshape(n, d).");
+                $"{path} has shape ({Shown(shape)}), of {sizes.Length} dimensions; {needed} needed. Save a.reshape(n, d).");
         }
 
-        if (!long.TryParse(sizes[0].TrimEnd('L'), NumberStyles.None, CultureInfo.InvariantCulture, out long rows)
-            || !long.TryParse(sizes[1].TrimEnd('L'), NumberStyles.None, CultureInfo.InvariantCulture, out long columns)
-            || rows < 1 || columns < 1 || rows > Array.MaxLength || columns > Array.MaxLength / 8)
+        int[] parsed = new int[sizes.Length];
+        long count = 1;
+        for (int i = 0; i < sizes.Length; i++)
         {
-            throw new InvalidDataException(
-                $"{path} has shape ({Shown(shape)}); both sizes must be at least 1, and fewer than 2^31 entries in all.");
+            if (!int.TryParse(sizes[i].TrimEnd('L'), NumberStyles.None, CultureInfo.InvariantCulture, out parsed[i])
+                || parsed[i] < 1 || parsed[i] > Array.MaxLength || (count *= parsed[i]) > int.MaxValue
+                || (i == sizes.Length - 1 && parsed[i] > Array.MaxLength / 8))
+            {
+                throw new InvalidDataException(
+                    $"{path} has shape ({Shown(shape)}); every size must be at least 1, and fewer than 2^31 entries in all.");
+            }
         }
 
-        return ((int)rows, (int)columns);
+        return parsed;
     }
 
     [GeneratedRegex("""['"]descr['"]\s*:\s*['"]([^'"]*)['"]""")]
