@@ -2,6 +2,8 @@ using System.CommandLine;
 using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
 using Experiments.Grains;
+using Experiments.Results.PrivatePostgres;
+using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
 using Experiments.Silo;
 
@@ -26,6 +28,7 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
 {
     private ClientSettings? _settings;
     private IReadOnlyList<PlugIn>? _plugIns;
+    private IReadOnlyList<IReadOnlyList<PlugInIdentity>>? _others;
 
     public Terminal Terminal { get; } = terminal;
 
@@ -48,11 +51,25 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
     public Workbench Workbench => Experiments.Silo.PlugIns.Workbench(PlugIns);
 
     /// <summary>What sweep files are checked against.</summary>
-    public Catalog Catalog => BuiltInCatalog.Create(Workbench);
+    public Catalog Catalog => BuiltInCatalog.Create(Workbench) with { Others = () => _others ??= Others() };
 
     public T? Value<T>(Option<T> option) => Parsed.GetValue(option);
 
     public T Value<T>(Argument<T> argument) => Parsed.GetValue(argument)!;
+
+    // Asked for a sentence only, on a thread that has nothing else to do; a store that is not up is not started for it.
+    private IReadOnlyList<IReadOnlyList<PlugInIdentity>> Others() => Task.Run(async () =>
+    {
+        if (await StoreLocator.PeekAsync(Settings.Postgres.Value, Cancellation) is not ResultStore store)
+        {
+            return [];
+        }
+
+        await using (store)
+        {
+            return await store.LivePlugInsAsync(Environment.MachineName, Environment.ProcessId, Cancellation);
+        }
+    }).GetAwaiter().GetResult();
 
     private ClientSettings LoadSettings()
     {

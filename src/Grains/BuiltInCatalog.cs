@@ -20,7 +20,10 @@ public static class BuiltInCatalog
             [.. workbench.Families.Select(f => new FamilyDefinition(
                 f.Name, f.Summary, [.. AxesOf(f).Select(Mirror)], f.NeedsBound))],
             [.. workbench.Kernels.Select(k => new KernelDefinition(
-                k.Name, k.Summary, [.. AxesOf(k).Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))]);
+                k.Name, k.Summary, [.. AxesOf(k).Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))])
+        {
+            PlugIns = workbench.PlugIns,
+        };
     }
 
     /// <summary>What a family needs to draw the instance; the key of its random numbers is the first 8 bytes of

@@ -1,5 +1,6 @@
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Instances;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Grains;
 
@@ -20,6 +21,9 @@ public sealed class Workbench
 
     /// <summary>What this build brings.</summary>
     public static Workbench BuiltIn { get; } = new(Experiments.Kernels.BuiltIn.Kernels, Experiments.Kernels.BuiltIn.Families);
+
+    /// <summary>The assemblies that those come from which are not built in.</summary>
+    public IReadOnlyList<PlugInIdentity> PlugIns { get; init; } = [];
 
     public IReadOnlyList<IGradientKernel> Kernels { get; }
 

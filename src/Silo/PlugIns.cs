@@ -8,6 +8,7 @@ using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Contract;
 using Experiments.Kernels.Instances;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Silo;
 
@@ -18,7 +19,11 @@ namespace Experiments.Silo;
 /// <param name="Sha256">Of the file, in lower-case hexadecimal.</param>
 public sealed record PlugIn(
     string File, string Name, string Version, string Sha256,
-    IReadOnlyList<IGradientKernel> Kernels, IReadOnlyList<IInstanceFamily> Families);
+    IReadOnlyList<IGradientKernel> Kernels, IReadOnlyList<IInstanceFamily> Families)
+{
+    /// <summary>As a silo offers it and a sweep needs it.</summary>
+    public PlugInIdentity Identity => new(Name, Version, Sha256, [.. Kernels.Select(k => k.Name)], [.. Families.Select(f => f.Name)]);
+}
 
 /// <summary>A plug-in cannot be used. The message is one line for a person: the file, what is wrong, what to do.</summary>
 public sealed class PlugInException(string message, Exception? inner = null) : Exception(message, inner);
@@ -131,7 +136,10 @@ public static class PlugIns
         ? Grains.Workbench.BuiltIn
         : new(
             [.. BuiltIn.Kernels, .. plugIns.SelectMany(p => p.Kernels)],
-            [.. BuiltIn.Families, .. plugIns.SelectMany(p => p.Families)]);
+            [.. BuiltIn.Families, .. plugIns.SelectMany(p => p.Families)])
+        {
+            PlugIns = [.. plugIns.Select(p => p.Identity)],
+        };
 
     private static void RefuseClashes(List<PlugIn> plugIns)
     {

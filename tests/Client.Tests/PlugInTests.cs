@@ -117,6 +117,53 @@ public sealed class PlugInTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_sweep_goes_only_where_the_very_plug_in_is_that_it_was_made_with()
+    {
+        CancellationToken stop = TestContext.Current.CancellationToken;
+        string slow = _folder.Write("slow.yaml", """
+            name: slow
+            seed: 1
+            instances: {family: gaussian, n: 1024, d: 16, bound: 1, repeats: 400}
+            kernels:
+              - {kernel: window, half_width: 512}
+            measure: {rounds: 1, min_time: 0, max_noise: 0, reference: none}
+            """);
+        string changed = Directory.CreateDirectory(_folder.File("changed")).FullName;
+        await File.WriteAllBytesAsync(
+            Path.Combine(changed, Path.GetFileName(Assembly)), [.. await File.ReadAllBytesAsync(Assembly, stop), 0], stop);
+
+        // One process has it and runs the sweep; this one is another on the same store.
+        using ClientProcess running = ClientProcess.Start(_environment, "run", slow, "--plugins", Folder);
+        await running.SaysAsync("Sweep 1, 'slow'");
+        string plan = "";
+        for (int i = 0; i < 600 && !plan.Contains("2 of 2 silos can run window", StringComparison.Ordinal); i++)
+        {
+            plan = (await Cli.RunAsync(_environment, "plan", slow, "--plugins", Folder)).Expect(ExitCode.Done).Out;
+        }
+
+        Assert.Contains("2 of 2 silos can run window, of Experiments.Plugins.Sample", plan, StringComparison.Ordinal);
+        JsonNode json = JsonNode.Parse(
+            (await Cli.RunAsync(_environment, "plan", slow, "--plugins", changed, "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal((1, 2), ((int)json["needs"]![0]!["silos_able"]!, (int)json["needs"]![0]!["silos"]!));
+        Assert.Contains("1 of 2 silos can run window, and this one cannot", await RefusedAsync("plan", slow), StringComparison.Ordinal);
+
+        // Neither a process without it, nor one with another build of it, touches the sweep.
+        Assert.Contains("1 of 2 silos can run window, of Experiments.Plugins.Sample", await RefusedAsync("resume", "1"), StringComparison.Ordinal);
+        Assert.Contains("this one lacks it", await RefusedAsync("retry", "1"), StringComparison.Ordinal);
+        Assert.Contains("this one has Experiments.Plugins.Sample", await RefusedAsync("resume", "1", "--plugins", changed), StringComparison.Ordinal);
+        running.Signal("INT");
+        (await running.EndAsync()).Expect(ExitCode.Interrupted);
+        Assert.Contains("0 of 1 silos can run window", await RefusedAsync("resume", "1"), StringComparison.Ordinal);
+        JsonNode stored = await QueryAsync(
+            "select plug_ins->0->>'sha256' as sha256, state, (select count(*) from node) as nodes from sweep where id = 1");
+        Assert.Equal(Convert.ToHexStringLower(SHA256.HashData(await File.ReadAllBytesAsync(Assembly, stop))), (string)stored[0]!["sha256"]!);
+        Assert.Equal("running", (string)stored[0]!["state"]!);
+
+        async Task<string> RefusedAsync(params string[] args) =>
+            (await Cli.RunAsync(_environment, args)).ExpectRefusal(ExitCode.Invalid, 1);
+    }
+
+    [Fact]
     public async Task What_cannot_be_loaded_is_refused_in_one_line()
     {
         string empty = Directory.CreateDirectory(Path.Combine(_folder.Path, "empty")).FullName;

@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using Experiments.Client.Running;
 using Experiments.Client.Terminals;
 using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Client.Verbs;
 
@@ -68,6 +69,7 @@ internal static class LifeVerbs
                 return new Prepared(sweep.Id, sweep.Name, NothingToRun: true);
             }
 
+            CheckRunnable(invocation, sweep);
             if (sweep.State == SweepState.Cancelled)
             {
                 await store.SetSweepStateAsync(sweep.Id, SweepState.Running, cancellation);
@@ -94,6 +96,7 @@ internal static class LifeVerbs
         }.Runs(terminal, invocation => SweepRunner.RunAsync(invocation, invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);
+            CheckRunnable(invocation, sweep);
             long back = await store.RetryAsync(sweep.Id, invocation.Value(skipped), cancellation);
             if (back == 0 && sweep.State == SweepState.Done)
             {
@@ -202,6 +205,15 @@ internal static class LifeVerbs
     private static async Task<SweepRow> RowAsync(ResultStore store, string given, CancellationToken cancellation) =>
         await store.FindSweepAsync(await Stores.FindSweepAsync(store, given, cancellation), cancellation)
             ?? throw CommandException.Invalid($"There is no sweep '{given}'. 'experiments list' shows those there are.");
+
+    /// <summary>Before anything of the sweep is touched: a process that lacks what it needs leaves it as it is.</summary>
+    private static void CheckRunnable(Invocation invocation, SweepRow sweep)
+    {
+        if (invocation.Catalog.Refusal(SweepSpec.FromJson(sweep.Specification)) is string refusal)
+        {
+            throw CommandException.Invalid($"Sweep {sweep.Id} cannot run here: {refusal}");
+        }
+    }
 
     private static Option<int?> Lanes() => SweepOptions.Integer(
         "--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);

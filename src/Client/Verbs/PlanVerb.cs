@@ -5,7 +5,6 @@ using Experiments.Grains.Running;
 using Experiments.Results.PrivatePostgres;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
-using Experiments.Silo;
 
 namespace Experiments.Client.Verbs;
 
@@ -55,11 +54,12 @@ internal static class PlanVerb
         {
             JsonObject json = ToJson(spec, expansion, forecast, shards, limit, known);
             json["plugins"] = KernelsVerb.PlugInsJson(invocation.PlugIns);
+            json["needs"] = new JsonArray([.. spec.PlugIns.Select(p => NeedJson(p, catalog.Count(p)))]);
             JsonOutput.Write(invocation.Terminal.Out, json);
         }
         else
         {
-            Write(invocation.Terminal, spec, forecast, shards, limit, known, Used(spec, catalog, invocation.PlugIns));
+            Write(invocation.Terminal, spec, forecast, shards, limit, known, Used(spec, catalog));
         }
 
         if (counts.Trials == 0)
@@ -95,13 +95,26 @@ internal static class PlanVerb
         }
     }
 
-    // What of the sweep is not built in, and which silos have it.
-    private static IReadOnlyList<string> Used(SweepSpec spec, Catalog catalog, IReadOnlyList<PlugIn> plugIns) =>
+    // What of the sweep is not built in, and how many silos have it: this one, and those that are alive in a store that is up.
+    private static IReadOnlyList<string> Used(SweepSpec spec, Catalog catalog) =>
     [
-        .. spec.Names.SelectMany(name => plugIns
-                .Where(p => p.Kernels.Any(k => k.Name == name) || p.Families.Any(f => f.Name == name))
-                .Select(p => $"{catalog.Silos} of {catalog.Silos} silos can run {name}, of {p.Name} {p.Version}, sha256 {p.Sha256[..16]}…")),
+        .. spec.PlugIns.SelectMany(plugIn =>
+        {
+            (int able, int all) = catalog.Count(plugIn);
+            return plugIn.Names.Select(name => $"{able} of {all} silos can run {name}, of {plugIn}");
+        }),
     ];
+
+    private static JsonObject NeedJson(PlugInIdentity plugIn, (int Able, int All) silos) => new()
+    {
+        ["name"] = plugIn.Name,
+        ["version"] = plugIn.Version,
+        ["sha256"] = plugIn.Sha256,
+        ["kernels"] = new JsonArray([.. plugIn.Kernels.Select(k => JsonValue.Create(k))]),
+        ["families"] = new JsonArray([.. plugIn.Families.Select(f => JsonValue.Create(f))]),
+        ["silos_able"] = silos.Able,
+        ["silos"] = silos.All,
+    };
 
     private sealed record KnownReferences(long Stored, long Of);
 

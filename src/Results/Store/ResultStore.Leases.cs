@@ -1,4 +1,6 @@
+using System.Text.Json;
 using Experiments.Results.Outcomes;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Results.Store;
 
@@ -47,8 +49,13 @@ public sealed partial class ResultStore
             cancellation,
             sweepId);
 
+    /// <summary>What plug-ins each node offers that is alive now, but for the nodes of one process.</summary>
+    public async Task<IReadOnlyList<IReadOnlyList<PlugInIdentity>>> LivePlugInsAsync(
+        string butHost, int butProcess, CancellationToken cancellation) =>
+        await QueryAsync<IReadOnlyList<PlugInIdentity>>("live-plug-ins", r => Offered(NullableText(r, 0)), cancellation, butHost, butProcess);
+
     /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
-    /// gone; each with a higher epoch. None of a sweep that is not running.</summary>
+    /// gone; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
     public async Task<IReadOnlyList<ShardLease>> GrantAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
         await QueryAsync(
@@ -82,6 +89,17 @@ public sealed partial class ResultStore
             (long[] sweeps, int[] numbers, int[] epochs) = Columns(leases);
             await ExecuteAsync("release-leases", cancellation, sweeps, numbers, epochs, nodeId);
         }
+    }
+
+    private static PlugInIdentity[] Offered(string? json)
+    {
+        if (json is null)
+        {
+            return [];
+        }
+
+        using JsonDocument document = JsonDocument.Parse(json);
+        return SweepSpec.ReadPlugIns(document.RootElement);
     }
 
     private static (long[] Sweeps, int[] Numbers, int[] Epochs) Columns(IReadOnlyList<ShardLease> leases) =>

@@ -4,12 +4,43 @@ namespace Experiments.Results.Sweeps;
 /// against it. This room knows no kernel; whoever does fills it in.</summary>
 public sealed record Catalog(IReadOnlyList<FamilyDefinition> Families, IReadOnlyList<KernelDefinition> Kernels)
 {
-    /// <summary>How many silos this is what they can run.</summary>
-    public int Silos { get; init; } = 1;
+    /// <summary>The assemblies that those of the kernels and families come from which are not built in.</summary>
+    public IReadOnlyList<PlugInIdentity> PlugIns { get; init; } = [];
 
-    /// <summary>What to say of a kernel or family that none of them has.</summary>
-    internal string NobodyHas(string name) =>
-        $"0 of {Silos} silos can run {name}; where it is of a plug-in, name the plug-in's folder with --plugins.";
+    /// <summary>What each of the other silos offers that are alive now; asked only when it is to be told.</summary>
+    public Func<IReadOnlyList<IReadOnlyList<PlugInIdentity>>> Others { get; init; } = static () => [];
+
+    /// <summary>How many silos, this one among them, there are, and how many of them can run what is needed of a plug-in.</summary>
+    public (int Able, int All) Count(PlugInIdentity needed)
+    {
+        IReadOnlyList<IReadOnlyList<PlugInIdentity>> others = Others();
+        return (others.Append(PlugIns).Count(silo => silo.Any(p => p.Offers(needed))), others.Count + 1);
+    }
+
+    /// <summary>Null, or why a sweep cannot run here: a plug-in that it was made with is not here, or not the same file.</summary>
+    public string? Refusal(SweepSpec spec)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        if (spec.PlugIns.FirstOrDefault(needed => !PlugIns.Any(p => p.Offers(needed))) is not PlugInIdentity lacking)
+        {
+            return spec.Names.FirstOrDefault(name => Families.All(f => f.Name != name) && Kernels.All(k => k.Name != name)) is string unknown
+                ? $"The sweep uses '{unknown}', which is not known here. {NobodyHas(unknown)}" : null;
+        }
+
+        (int able, int all) = Count(lacking);
+        PlugInIdentity? other = PlugIns.FirstOrDefault(p => p.Name == lacking.Name || p.Names.Intersect(lacking.Names).Any());
+        return $"{able} of {all} silos can run {string.Join(", ", lacking.Names)}, of {lacking}; this one "
+            + (other is null ? "lacks it" : $"has {other}") + ". Name the folder of that very file with --plugins.";
+    }
+
+    /// <summary>What to say of a kernel or family that is not known here.</summary>
+    internal string NobodyHas(string name)
+    {
+        IReadOnlyList<IReadOnlyList<PlugInIdentity>> others = Others();
+        int able = others.Count(silo => silo.Any(p => p.Names.Contains(name)));
+        return $"{able} of {others.Count + 1} silos can run {name}" + (able == 0 ? "" : ", and this one cannot")
+            + "; where it is of a plug-in, name the plug-in's folder with --plugins.";
+    }
 }
 
 /// <param name="Axes">The family's own, beyond n, d, bound and repeats.</param>
@@ -17,7 +48,7 @@ public sealed record Catalog(IReadOnlyList<FamilyDefinition> Families, IReadOnly
 public sealed record FamilyDefinition(
     string Name, string Summary, IReadOnlyList<AxisDefinition> Axes, bool NeedsBound);
 
-/// <param name="Axes">The kernel's own, beyond precision and threads.</param>
+/// <param name="Axes">The kernel's own and every kernel's, beyond precision and threads.</param>
 /// <param name="Predict">What one call costs; throws <see cref="ArgumentException"/> with a sentence for a person when the
 /// settings are impossible.</param>
 public sealed record KernelDefinition(

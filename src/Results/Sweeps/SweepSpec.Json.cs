@@ -47,6 +47,11 @@ public sealed partial class SweepSpec
             }
 
             json.WriteNumber("seed", Seed);
+            if (PlugIns.Count > 0)
+            {
+                WritePlugIns(json);
+            }
+
             if (Search.Method != SearchMethod.Grid)
             {
                 json.WriteStartObject("search");
@@ -88,6 +93,18 @@ public sealed partial class SweepSpec
 
         return Encoding.UTF8.GetString(stream.ToArray());
     }
+
+    // What the store compares with what a node offers, name by name: see grant-shards.sql.
+    private void WritePlugIns(Utf8JsonWriter json) => WriteList(json, "plugins", PlugIns, plugIn =>
+    {
+        json.WriteStartObject();
+        json.WriteString("name", plugIn.Name);
+        json.WriteString("version", plugIn.Version);
+        json.WriteString("sha256", plugIn.Sha256);
+        WriteList(json, "kernels", plugIn.Kernels, json.WriteStringValue);
+        WriteList(json, "families", plugIn.Families, json.WriteStringValue);
+        json.WriteEndObject();
+    });
 
     private static void WriteList<T>(Utf8JsonWriter json, string name, IEnumerable<T> items, Action<T> write)
     {
@@ -295,6 +312,7 @@ public sealed partial class SweepSpec
             DisplayName = name,
             Question = root.TryGetProperty("question", out JsonElement question) ? question.GetString() : null,
             Seed = root.GetProperty("seed").GetInt64(),
+            PlugIns = root.TryGetProperty("plugins", out JsonElement plugIns) ? ReadPlugIns(plugIns) : [],
             Search = root.TryGetProperty("search", out JsonElement search)
                 ? new SearchSpec(
                     Text(search, "method") == "sobol" ? SearchMethod.Sobol : SearchMethod.Random,
@@ -320,6 +338,14 @@ public sealed partial class SweepSpec
             },
         };
     }
+
+    /// <summary>Plug-ins as a sweep needs them, and as a node offers them in its facts.</summary>
+    internal static PlugInIdentity[] ReadPlugIns(JsonElement json) =>
+        [.. json.EnumerateArray().Select(p => new PlugInIdentity(
+            Text(p, "name"), Text(p, "version"), Text(p, "sha256"), Words(p, "kernels"), Words(p, "families")))];
+
+    private static string[] Words(JsonElement json, string name) =>
+        [.. json.GetProperty(name).EnumerateArray().Select(w => w.GetString() ?? throw new FormatException($"'{name}' holds a null."))];
 
     private static string Text(JsonElement json, string name) =>
         json.GetProperty(name).GetString() ?? throw new FormatException($"'{name}' is null.");

@@ -14,6 +14,10 @@ public sealed partial class SweepSpec
 
     public required Limits Limits { get; init; }
 
+    /// <summary>The plug-ins that it was made with, each with the kernels and families that it uses of them: only silos that have the
+    /// very same run it.</summary>
+    public IReadOnlyList<PlugInIdentity> PlugIns { get; init; } = [];
+
     /// <summary>Every kernel and family that it names.</summary>
     public IEnumerable<string> Names =>
         Kernels.SelectMany(b => b.Kernels).Select(k => k.Name).Concat(Instances.Select(b => b.Family)).Distinct();

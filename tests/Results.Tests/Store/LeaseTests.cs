@@ -1,5 +1,6 @@
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Results.Tests.Store;
 
@@ -187,5 +188,37 @@ public sealed class LeaseTests : StoreTest
         Assert.Equal(0L, await ScalarAsync("SELECT count(*) FROM experiments.sweep"));
         long empty = await Store.CreateSweepAsync(Make.Sweep(0), [], Cancellation);
         Assert.Equal(SweepState.Done, (await Store.ProgressAsync(empty, Cancellation)).State);
+    }
+
+    [Fact]
+    public async Task A_sweep_that_needs_plug_ins_is_granted_only_to_nodes_that_offer_the_very_same()
+    {
+        const string Needed = """{"name":"W","version":"1.0.0","sha256":"aa","kernels":["window"],"families":[]}""";
+        const string Other = """{"name":"Z","version":"3","sha256":"cc","kernels":["zig"],"families":["zag"]}""";
+        const string Whole = """{"name":"W","version":"1.0.0","sha256":"aa","kernels":["door","window"],"families":["walk"]}""";
+        long sweep = await Store.CreateSweepAsync(
+            Make.Sweep(1, specification: $$"""{"name":"test","plugins":[{{Needed}}]}"""), Make.Shards(1, 1), Cancellation);
+        string[] facts =
+        [
+            "{}", """{"plugins":[]}""", $$"""{"plugins":[{{Other}}]}""", $$"""{"plugins":[{{Whole.Replace("aa", "ab", StringComparison.Ordinal)}}]}""",
+            $$"""{"plugins":[{{Whole.Replace("1.0.0", "1.0.1", StringComparison.Ordinal)}}]}""",
+            $$"""{"plugins":[{{Whole.Replace("window", "mirror", StringComparison.Ordinal)}}]}""",
+        ];
+        foreach (string lacking in facts)
+        {
+            Assert.Empty(await Store.GrantAsync(sweep, [0], await Make.NodeAsync(Store, lacking), Make.LongLease, Cancellation));
+        }
+
+        int able = await Make.NodeAsync(Store, $$"""{"plugins":[{{Other}},{{Whole}}]}""");
+        Assert.Single(await Store.GrantAsync(sweep, [0], able, Make.LongLease, Cancellation));
+
+        // What is offered is told of every node that is alive, but for the process that asks.
+        IReadOnlyList<IReadOnlyList<PlugInIdentity>> offered = await Store.LivePlugInsAsync("host", 0, Cancellation);
+        PlugInIdentity needed = new("W", "1.0.0", "aa", ["window"], []);
+        Assert.Equal(facts.Length + 1, offered.Count);
+        Assert.Equal(1, offered.Count(node => node.Any(p => p.Offers(needed))));
+        Assert.Empty(await Store.LivePlugInsAsync("host", Environment.ProcessId, Cancellation));
+        await Store.UnregisterNodeAsync(able);
+        Assert.Equal(facts.Length, (await Store.LivePlugInsAsync("host", 0, Cancellation)).Count);
     }
 }

@@ -12,8 +12,8 @@ internal static class Make
 
     internal static readonly TimeSpan LongLease = TimeSpan.FromMinutes(5);
 
-    internal static NewSweep Sweep(long trials, string name = "test") => new(
-        name, "Does it hold?", 7, """{"name":"test"}""", Guid.NewGuid(), "name: test", trials, trials, null, null);
+    internal static NewSweep Sweep(long trials, string name = "test", string specification = """{"name":"test"}""") => new(
+        name, "Does it hold?", 7, specification, Guid.NewGuid(), "name: test", trials, trials, null, null);
 
     internal static List<ShardPlan> Shards(int count, int trialsEach) =>
         [.. Enumerable.Range(0, count).Select(i => new ShardPlan(i, i, i + 1, (long)i * trialsEach, trialsEach, 1))];
@@ -21,8 +21,8 @@ internal static class Make
     internal static Task<long> SweepAsync(ResultStore store, int shards, int trialsEach) =>
         store.CreateSweepAsync(Sweep((long)shards * trialsEach), Shards(shards, trialsEach), CancellationToken.None);
 
-    internal static Task<int> NodeAsync(ResultStore store) =>
-        store.RegisterNodeAsync(new NodeRow("node", "host", Environment.ProcessId, "{}"), CancellationToken.None);
+    internal static Task<int> NodeAsync(ResultStore store, string facts = "{}") =>
+        store.RegisterNodeAsync(new NodeRow("node", "host", Environment.ProcessId, facts), CancellationToken.None);
 
     internal static TrialOutcome Outcome(long trial, TrialStatus status = TrialStatus.Done) => new()
     {

@@ -3,7 +3,9 @@ WITH grantable AS (
     SELECT s.number
     FROM experiments.shard s
     WHERE s.sweep_id = $1 AND s.number = ANY ($2)
-      AND EXISTS (SELECT 1 FROM experiments.sweep w WHERE w.id = $1 AND w.state = 'running')
+      AND EXISTS (SELECT 1 FROM experiments.sweep w WHERE w.id = $1 AND w.state = 'running'
+                    AND (w.plug_ins IS NULL OR EXISTS (
+                        SELECT 1 FROM experiments.node k WHERE k.id = $3 AND k.facts -> 'plugins' @> w.plug_ins)))
       AND (s.state = 'ready'
            OR (s.state = 'leased'
                AND (s.lease_until < clock_timestamp() OR NOT EXISTS (

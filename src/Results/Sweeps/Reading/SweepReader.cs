@@ -97,6 +97,8 @@ internal sealed partial class SweepReader
             return null;
         }
 
+        string[] kernelNames = [.. kernels.SelectMany(b => b.Kernels).Select(k => k.Name)];
+        string[] familyNames = [.. instances.Select(b => b.Family)];
         return new SweepSpec
         {
             Name = name,
@@ -107,6 +109,12 @@ internal sealed partial class SweepReader
             Search = search,
             Instances = instances,
             Kernels = kernels,
+            PlugIns =
+            [
+                .. _catalog.PlugIns
+                    .Select(p => p with { Kernels = [.. p.Kernels.Intersect(kernelNames)], Families = [.. p.Families.Intersect(familyNames)] })
+                    .Where(p => p.Names.Any()).OrderBy(p => p.Name, StringComparer.Ordinal),
+            ],
             DisplayName = _displayName,
         };
     }
