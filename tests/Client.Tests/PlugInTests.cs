@@ -1,6 +1,8 @@
 using System.Security.Cryptography;
 using System.Text.Json.Nodes;
 using Experiments.Client.Tests.Driving;
+using Experiments.Client.Verbs;
+using Experiments.Kernels.Contract;
 using Experiments.Results.Store;
 using Experiments.Testing;
 
@@ -197,6 +199,12 @@ public sealed class PlugInTests : IAsyncLifetime
         Assert.Contains("family walk with memory = 0.9", text, StringComparison.Ordinal);
         Assert.Contains("The contract is kept.", text, StringComparison.Ordinal);
         Assert.DoesNotContain("kernel window", text, StringComparison.Ordinal);
+
+        // --plugins would refuse a name that is taken, so the check says it too.
+        Assert.Equal(2, json.AsArray().Count(r => (string)r!["rule"]! == "its name is nobody else's"));
+        ContractResult taken = KernelsVerb.Free("exact", ["reference", "exact"]);
+        Assert.False(taken.Holds);
+        Assert.Contains("is called 'exact'", taken.Detail, StringComparison.Ordinal);
 
         string file = _folder.Write("c.dll", "no assembly");
         Assert.Contains("no .NET assembly", await RefusedAsync("kernels", "check", file), StringComparison.Ordinal);

@@ -140,13 +140,16 @@ internal static class KernelsVerb
             foreach (IGradientKernel kernel in plugIn.Kernels.Where(k => invocation.Value(only) is not string name || name == k.Name))
             {
                 Settings settings = KernelContract.Usual(kernel.Axes, KernelSettings.Values(kernel.Axes, typed));
-                all.Add(("kernel " + kernel.Name, Tried(settings), KernelContract.Check(kernel, settings, cancellation: invocation.Cancellation)));
+                all.Add(("kernel " + kernel.Name, Tried(settings),
+                    KernelContract.Check(kernel, settings, cancellation: invocation.Cancellation)
+                        .Prepend(Free(kernel.Name, BuiltIn.Kernels.Select(k => k.Name)))));
             }
 
             foreach (IInstanceFamily family in plugIn.Families.Where(f => invocation.Value(only) is not string name || name == f.Name))
             {
                 Settings settings = KernelContract.Usual(family.Axes, KernelSettings.Values(family.Axes, typed));
-                all.Add(("family " + family.Name, Tried(settings), FamilyContract.Check(family, settings)));
+                all.Add(("family " + family.Name, Tried(settings),
+                    FamilyContract.Check(family, settings).Prepend(Free(family.Name, BuiltIn.Families.Select(f => f.Name)))));
             }
 
             if (all.Count == 0)
@@ -163,6 +166,11 @@ internal static class KernelsVerb
         static string Tried(Settings settings) => settings.Values.Count == 0 ? "" : " with " + string.Join(
             ", ", settings.Values.OrderBy(v => v.Key, StringComparer.Ordinal).Select(v => $"{v.Key} = {Format.Value(v.Value)}"));
     }
+
+    // The built-in ones pass every other rule under these very names, so it is no rule of the contract's own.
+    internal static ContractResult Free(string name, IEnumerable<string> taken) => taken.Contains(name)
+        ? new("its name is nobody else's", Holds: false, $"one that is built in is called '{name}', and --plugins will refuse this one; rename it")
+        : new("its name is nobody else's", Holds: true, name);
 
     private static ExitCode Report(
         Invocation invocation, PlugIn plugIn, List<(string Name, string Tried, IEnumerable<ContractResult> Results)> all)
