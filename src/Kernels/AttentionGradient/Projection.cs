@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Numerics;
 using Experiments.Kernels.Numbers;
 
@@ -31,7 +30,7 @@ internal static class Projection
             }
         }
 
-        ArrayPool<double>.Shared.Return(wide);
+        ScratchMemory.Return(wide);
     }
 
     /// <summary>The same for chosen rows of left: row i of the product is that of row <paramref name="rows"/>[i].</summary>
@@ -49,14 +48,14 @@ internal static class Projection
             }
         }
 
-        ArrayPool<double>.Shared.Return(wide);
+        ScratchMemory.Return(wide);
     }
 
     private static double[] Widened<T>(T[] right, int d)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int width = Padded(d);
-        double[] wide = ArrayPool<double>.Shared.Rent(d * width);
+        double[] wide = ScratchMemory.Rent<double>(d * width);
         for (int k = 0; k < d; k++)
         {
             for (int c = 0; c < width; c++)

@@ -14,11 +14,19 @@ internal sealed unsafe class AlignedBuffer<T> : IDisposable
     private readonly byte[]? _pooled;
     private readonly GCHandle _pin;
     private readonly void* _native;
+    private readonly IScratchSource? _source;
 
     /// <param name="length">How many numbers; their values are whatever was there.</param>
     public AlignedBuffer(long length)
     {
         Length = length;
+        if (ScratchMemory.Instead is IScratchSource source)
+        {
+            _source = source;
+            Start = (T*)source.Take(checked(length * sizeof(T)));
+            return;
+        }
+
         long bytes = checked((length * sizeof(T)) + Line);
         if (bytes <= LargestPooled)
         {
@@ -49,7 +57,11 @@ internal sealed unsafe class AlignedBuffer<T> : IDisposable
 
     public void Dispose()
     {
-        if (_pooled is not null)
+        if (_source is not null)
+        {
+            _source.Give(Start, Length * sizeof(T));
+        }
+        else if (_pooled is not null)
         {
             _pin.Free();
             ArrayPool<byte>.Shared.Return(_pooled);

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using Experiments.Kernels.AttentionGradient;
@@ -72,8 +71,8 @@ public sealed class DensePolynomialGradient : IGradientKernel
         output.FittedDegree = choice.Degree;
         output.FittedRadius = polynomial.Radius;
         output.PredictedExpError = polynomial.RelativeError;
-        T[] keys = ArrayPool<T>.Shared.Rent(checked(d * columns));
-        T[] values = ArrayPool<T>.Shared.Rent(checked((d + 1) * columns));
+        T[] keys = ScratchMemory.Rent<T>(checked(d * columns));
+        T[] values = ScratchMemory.Rent<T>(checked((d + 1) * columns));
         try
         {
             Transpose(operands.Keys, n, d, keys, columns, context.Cancellation);
@@ -92,8 +91,8 @@ public sealed class DensePolynomialGradient : IGradientKernel
         }
         finally
         {
-            ArrayPool<T>.Shared.Return(keys);
-            ArrayPool<T>.Shared.Return(values);
+            ScratchMemory.Return(keys);
+            ScratchMemory.Return(values);
         }
     }
 

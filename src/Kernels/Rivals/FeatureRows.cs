@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Globalization;
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
@@ -49,7 +48,7 @@ internal abstract unsafe class FeatureRows<T> : Chunks, IDisposable
         _rowsPerChunk = RowsPerChunk(N, mostChunks);
         _share = (D * D) + Extras;
         ChunkCount = CountChunks(N, mostChunks);
-        _shares = ArrayPool<double>.Shared.Rent(checked(ChunkCount * _share));
+        _shares = ScratchMemory.Rent<double>(checked(ChunkCount * _share));
     }
 
     public int ChunkCount { get; }
@@ -118,7 +117,7 @@ internal abstract unsafe class FeatureRows<T> : Chunks, IDisposable
     /// <summary>Whether <see cref="Features"/> reports single logits, which it does where statistics were asked for.</summary>
     protected virtual bool SeesLogits => false;
 
-    public virtual void Dispose() => ArrayPool<double>.Shared.Return(_shares);
+    public virtual void Dispose() => ScratchMemory.Return(_shares);
 
     /// <summary>φ of eight queries.</summary>
     /// <param name="first">The first of them; a last block's are repeated, see <paramref name="count"/>.</param>
@@ -153,9 +152,9 @@ internal abstract unsafe class FeatureRows<T> : Chunks, IDisposable
     protected sealed override void Take()
     {
         long rows = (long)Panels.Rows * Columns;
-        T[] scratch = ArrayPool<T>.Shared.Rent(checked((int)(rows * RowScratch)));
-        T[] small = ArrayPool<T>.Shared.Rent(Panels.Rows * ((2 * D) + 1));
-        double[] wide = ArrayPool<double>.Shared.Rent(Panels.Rows * (Width + D));
+        T[] scratch = ScratchMemory.Rent<T>(checked((int)(rows * RowScratch)));
+        T[] small = ScratchMemory.Rent<T>(Panels.Rows * ((2 * D) + 1));
+        double[] wide = ScratchMemory.Rent<double>(Panels.Rows * (Width + D));
         try
         {
             fixed (T* phi = scratch, q = small)
@@ -181,9 +180,9 @@ internal abstract unsafe class FeatureRows<T> : Chunks, IDisposable
         }
         finally
         {
-            ArrayPool<T>.Shared.Return(scratch);
-            ArrayPool<T>.Shared.Return(small);
-            ArrayPool<double>.Shared.Return(wide);
+            ScratchMemory.Return(scratch);
+            ScratchMemory.Return(small);
+            ScratchMemory.Return(wide);
         }
     }
 

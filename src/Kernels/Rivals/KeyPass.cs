@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using Experiments.Kernels.Numbers;
@@ -32,7 +31,7 @@ internal abstract unsafe class KeyPass<T> : Chunks, IDisposable
         _parts = new double[ChunkCount][];
         for (int i = 0; i < ChunkCount; i++)
         {
-            _parts[i] = ArrayPool<double>.Shared.Rent(checked((width + 1) * columns));
+            _parts[i] = ScratchMemory.Rent<double>(checked((width + 1) * columns));
         }
     }
 
@@ -69,7 +68,7 @@ internal abstract unsafe class KeyPass<T> : Chunks, IDisposable
     {
         foreach (double[] part in _parts)
         {
-            ArrayPool<double>.Shared.Return(part);
+            ScratchMemory.Return(part);
         }
     }
 
@@ -98,9 +97,9 @@ internal abstract unsafe class KeyPass<T> : Chunks, IDisposable
     protected sealed override void Take()
     {
         int size = (Width + 1) * Columns, d = Operands.D;
-        T[] scratch = ArrayPool<T>.Shared.Rent(checked((Panels.Rows * _rowScratch * Columns) + size));
-        T[] small = ArrayPool<T>.Shared.Rent(Panels.Rows * ((2 * d) + 1));
-        double[] widened = ArrayPool<double>.Shared.Rent(size);
+        T[] scratch = ScratchMemory.Rent<T>(checked((Panels.Rows * _rowScratch * Columns) + size));
+        T[] small = ScratchMemory.Rent<T>(Panels.Rows * ((2 * d) + 1));
+        double[] widened = ScratchMemory.Rent<double>(size);
         try
         {
             fixed (T* panel = scratch, keys = small)
@@ -134,9 +133,9 @@ internal abstract unsafe class KeyPass<T> : Chunks, IDisposable
         }
         finally
         {
-            ArrayPool<T>.Shared.Return(scratch);
-            ArrayPool<T>.Shared.Return(small);
-            ArrayPool<double>.Shared.Return(widened);
+            ScratchMemory.Return(scratch);
+            ScratchMemory.Return(small);
+            ScratchMemory.Return(widened);
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using Experiments.Kernels.AttentionGradient;
@@ -109,10 +108,10 @@ public sealed class NystromGradient : IGradientKernel
             (_n, _d, _m) = (operands.N, operands.D, m);
             _columns = Panels.Padded<T>(m);
             _size = (m + 15) / 16 * 16;
-            _queries = ArrayPool<T>.Shared.Rent(_d * _columns);
-            _keys = ArrayPool<T>.Shared.Rent(_d * _columns);
-            _exponents = ArrayPool<T>.Shared.Rent(_columns);
-            _moments = ArrayPool<T>.Shared.Rent((_d + 2) * _columns);
+            _queries = ScratchMemory.Rent<T>(_d * _columns);
+            _keys = ScratchMemory.Rent<T>(_d * _columns);
+            _exponents = ScratchMemory.Rent<T>(_columns);
+            _moments = ScratchMemory.Rent<T>((_d + 2) * _columns);
             _meanQ = Means(operands.Q);
             _meanKey = Means(operands.Keys);
             _b = new double[m * _d];
@@ -268,10 +267,10 @@ public sealed class NystromGradient : IGradientKernel
         public void Dispose()
         {
             _inverse?.Dispose();
-            ArrayPool<T>.Shared.Return(_queries);
-            ArrayPool<T>.Shared.Return(_keys);
-            ArrayPool<T>.Shared.Return(_exponents);
-            ArrayPool<T>.Shared.Return(_moments);
+            ScratchMemory.Return(_queries);
+            ScratchMemory.Return(_keys);
+            ScratchMemory.Return(_exponents);
+            ScratchMemory.Return(_moments);
         }
 
         // R's part: dQ̃_a = Σ_j R_aj (B̄_a·h_j − B̄_a·B_a) κ_j, R_aj by its exponent again rather than from memory.
@@ -394,7 +393,7 @@ internal sealed unsafe class LandmarkRows<T> : ExponentialRows<T>
         {
             if (part is not null)
             {
-                ArrayPool<double>.Shared.Return(part);
+                ScratchMemory.Return(part);
             }
         }
 
@@ -411,13 +410,13 @@ internal sealed unsafe class LandmarkRows<T> : ExponentialRows<T>
     {
         if (begins)
         {
-            _kept[chunk] = ArrayPool<double>.Shared.Rent(D * Columns);
+            _kept[chunk] = ScratchMemory.Rent<double>(D * Columns);
             _kept[chunk].AsSpan().Clear();
-            _block[chunk] = ArrayPool<T>.Shared.Rent(D * Columns);
+            _block[chunk] = ScratchMemory.Rent<T>(D * Columns);
             return;
         }
 
-        ArrayPool<T>.Shared.Return(_block[chunk]);
+        ScratchMemory.Return(_block[chunk]);
         _block[chunk] = [];
     }
 

@@ -1,6 +1,6 @@
-using System.Buffers;
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.Rivals;
 
@@ -33,12 +33,12 @@ internal sealed class Operands<T> : IDisposable
         D = problem.D;
         QueryDivisor = queryDivisor;
         int wide = Projection.Padded(D);
-        _wideQ = ArrayPool<double>.Shared.Rent(checked(N * wide));
-        _wideH = ArrayPool<double>.Shared.Rent(N * wide);
-        _low = ArrayPool<double>.Shared.Rent(N * wide);
-        Q = ArrayPool<T>.Shared.Rent(N * D);
-        H = ArrayPool<T>.Shared.Rent(N * D);
-        Keys = ArrayPool<T>.Shared.Rent(N * D);
+        _wideQ = ScratchMemory.Rent<double>(checked(N * wide));
+        _wideH = ScratchMemory.Rent<double>(N * wide);
+        _low = ScratchMemory.Rent<double>(N * wide);
+        Q = ScratchMemory.Rent<T>(N * D);
+        H = ScratchMemory.Rent<T>(N * D);
+        Keys = ScratchMemory.Rent<T>(N * D);
         MeanKey = new double[D];
         const int Step = 1024;
         for (int first = 0; first < N; first += Step)
@@ -127,12 +127,12 @@ internal sealed class Operands<T> : IDisposable
 
     public void Dispose()
     {
-        ArrayPool<double>.Shared.Return(_wideQ);
-        ArrayPool<double>.Shared.Return(_wideH);
-        ArrayPool<double>.Shared.Return(_low);
-        ArrayPool<T>.Shared.Return(Q);
-        ArrayPool<T>.Shared.Return(H);
-        ArrayPool<T>.Shared.Return(Keys);
+        ScratchMemory.Return(_wideQ);
+        ScratchMemory.Return(_wideH);
+        ScratchMemory.Return(_low);
+        ScratchMemory.Return(Q);
+        ScratchMemory.Return(H);
+        ScratchMemory.Return(Keys);
     }
 
     /// <summary>Bytes of operands for a shape, for predictions.</summary>

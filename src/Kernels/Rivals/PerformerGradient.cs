@@ -1,6 +1,6 @@
-using System.Buffers;
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.Rivals;
 
@@ -53,9 +53,9 @@ public sealed class PerformerGradient : IGradientKernel
         context.Phase?.Invoke("project");
         double root = Math.Sqrt(problem.Divisor);
         using Operands<T> operands = new(problem, root, root, settings.Flag("centred", true), context.Cancellation);
-        T[] frequencies = ArrayPool<T>.Shared.Rent(d * columns);
-        T[] panel = ArrayPool<T>.Shared.Rent(checked((d + 1) * columns));
-        T[] exponents = ArrayPool<T>.Shared.Rent(columns);
+        T[] frequencies = ScratchMemory.Rent<T>(d * columns);
+        T[] panel = ScratchMemory.Rent<T>(checked((d + 1) * columns));
+        T[] exponents = ScratchMemory.Rent<T>(columns);
         try
         {
             RivalSettings.Transpose(
@@ -89,9 +89,9 @@ public sealed class PerformerGradient : IGradientKernel
         }
         finally
         {
-            ArrayPool<T>.Shared.Return(frequencies);
-            ArrayPool<T>.Shared.Return(panel);
-            ArrayPool<T>.Shared.Return(exponents);
+            ScratchMemory.Return(frequencies);
+            ScratchMemory.Return(panel);
+            ScratchMemory.Return(exponents);
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Buffers;
 using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.Rivals;
@@ -140,7 +139,7 @@ internal sealed class PseudoInverse : IDisposable
     {
         foreach (double[] array in _rented)
         {
-            ArrayPool<double>.Shared.Return(array);
+            ScratchMemory.Return(array);
         }
     }
 
@@ -197,7 +196,7 @@ internal sealed class PseudoInverse : IDisposable
 
     private double[] Rent()
     {
-        double[] array = ArrayPool<double>.Shared.Rent(_size * _size);
+        double[] array = ScratchMemory.Rent<double>(_size * _size);
         _rented.Add(array);
         return array;
     }

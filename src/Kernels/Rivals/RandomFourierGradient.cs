@@ -1,7 +1,7 @@
-using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.Rivals;
 
@@ -53,8 +53,8 @@ public sealed class RandomFourierGradient : IGradientKernel
         context.Phase?.Invoke("project");
         double root = Math.Sqrt(problem.Divisor);
         using Operands<T> operands = new(problem, root, root, settings.Flag("centred", true), context.Cancellation);
-        T[] frequencies = ArrayPool<T>.Shared.Rent(d * columns);
-        T[] panel = ArrayPool<T>.Shared.Rent(checked((d + 1) * 2 * columns));
+        T[] frequencies = ScratchMemory.Rent<T>(d * columns);
+        T[] panel = ScratchMemory.Rent<T>(checked((d + 1) * 2 * columns));
         try
         {
             RivalSettings.Transpose(
@@ -86,8 +86,8 @@ public sealed class RandomFourierGradient : IGradientKernel
         }
         finally
         {
-            ArrayPool<T>.Shared.Return(frequencies);
-            ArrayPool<T>.Shared.Return(panel);
+            ScratchMemory.Return(frequencies);
+            ScratchMemory.Return(panel);
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Buffers;
 using System.Numerics;
 using System.Runtime.CompilerServices;
 using Experiments.Kernels.Numbers;
@@ -60,15 +59,15 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         _rowsPerChunk = RowsPerChunk(rows.Length);
         ChunkCount = CountChunks(rows.Length);
         _share = (2 * _d * _d) + Extras;
-        _q = ArrayPool<double>.Shared.Rent(checked(rows.Length * _wide));
-        _qLow = ArrayPool<double>.Shared.Rent(rows.Length * _wide);
-        _h = ArrayPool<double>.Shared.Rent(checked(_n * _wide));
-        _hLow = ArrayPool<double>.Shared.Rent(_n * _wide);
-        _a2Wide = ArrayPool<double>.Shared.Rent(checked(_keys * _even));
-        _a2 = typeof(T) == typeof(double) ? (T[])(object)_a2Wide : ArrayPool<T>.Shared.Rent(_keys * _even);
-        _a3 = ArrayPool<T>.Shared.Rent(_keys * _even);
-        _hT = ArrayPool<T>.Shared.Rent(_keys * _even);
-        _shares = ArrayPool<double>.Shared.Rent(checked(ChunkCount * _share));
+        _q = ScratchMemory.Rent<double>(checked(rows.Length * _wide));
+        _qLow = ScratchMemory.Rent<double>(rows.Length * _wide);
+        _h = ScratchMemory.Rent<double>(checked(_n * _wide));
+        _hLow = ScratchMemory.Rent<double>(_n * _wide);
+        _a2Wide = ScratchMemory.Rent<double>(checked(_keys * _even));
+        _a2 = typeof(T) == typeof(double) ? (T[])(object)_a2Wide : ScratchMemory.Rent<T>(_keys * _even);
+        _a3 = ScratchMemory.Rent<T>(_keys * _even);
+        _hT = ScratchMemory.Rent<T>(_keys * _even);
+        _shares = ScratchMemory.Rent<double>(checked(ChunkCount * _share));
     }
 
     public int ChunkCount { get; }
@@ -143,26 +142,26 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
 
     public void Dispose()
     {
-        ArrayPool<double>.Shared.Return(_q);
-        ArrayPool<double>.Shared.Return(_qLow);
-        ArrayPool<double>.Shared.Return(_h);
-        ArrayPool<double>.Shared.Return(_hLow);
-        ArrayPool<double>.Shared.Return(_a2Wide);
-        ArrayPool<double>.Shared.Return(_shares);
-        ArrayPool<T>.Shared.Return(_a3);
-        ArrayPool<T>.Shared.Return(_hT);
+        ScratchMemory.Return(_q);
+        ScratchMemory.Return(_qLow);
+        ScratchMemory.Return(_h);
+        ScratchMemory.Return(_hLow);
+        ScratchMemory.Return(_a2Wide);
+        ScratchMemory.Return(_shares);
+        ScratchMemory.Return(_a3);
+        ScratchMemory.Return(_hT);
         if (typeof(T) != typeof(double))
         {
-            ArrayPool<T>.Shared.Return(_a2);
+            ScratchMemory.Return(_a2);
         }
     }
 
     protected override unsafe void Take()
     {
-        double[] logits = ArrayPool<double>.Shared.Rent(checked(Block * _keys));
-        T[] weights = ArrayPool<T>.Shared.Rent(Block * _keys);
-        double[] rowValues = ArrayPool<double>.Shared.Rent(RowValues);
-        T[] rowConstants = ArrayPool<T>.Shared.Rent(RowConstants);
+        double[] logits = ScratchMemory.Rent<double>(checked(Block * _keys));
+        T[] weights = ScratchMemory.Rent<T>(Block * _keys);
+        double[] rowValues = ScratchMemory.Rent<double>(RowValues);
+        T[] rowConstants = ScratchMemory.Rent<T>(RowConstants);
         try
         {
             fixed (double* s = logits, values = rowValues)
@@ -184,10 +183,10 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         }
         finally
         {
-            ArrayPool<double>.Shared.Return(logits);
-            ArrayPool<T>.Shared.Return(weights);
-            ArrayPool<double>.Shared.Return(rowValues);
-            ArrayPool<T>.Shared.Return(rowConstants);
+            ScratchMemory.Return(logits);
+            ScratchMemory.Return(weights);
+            ScratchMemory.Return(rowValues);
+            ScratchMemory.Return(rowConstants);
         }
     }
 
