@@ -74,7 +74,7 @@ public static class GradientCall
 
     /// <summary>Computes each problem into its output. Phases are told of unless several threads would tell of theirs at once.</summary>
     /// <exception cref="ArgumentException">The kernel cannot do such a problem.</exception>
-    /// <exception cref="KernelFailure">An answer would be wrong.</exception>
+    /// <exception cref="KernelFailure">An answer would be wrong; where an input is not finite the message names its entry.</exception>
     /// <exception cref="OperationCanceledException">The context's token was cancelled.</exception>
     public static void Compute<T>(
         IGradientKernel kernel, IReadOnlyList<AttentionProblem<T>> parts, Settings settings, IReadOnlyList<GradientOutput<T>> outputs,
@@ -96,7 +96,7 @@ public static class GradientCall
 
         if (parts.Count == 1)
         {
-            kernel.Compute(parts[0], settings, outputs[0], context);
+            One(kernel, parts, settings, outputs, 0, context);
             return;
         }
 
@@ -124,7 +124,11 @@ public static class GradientCall
         }
         catch (KernelFailure failure)
         {
-            throw new KernelFailure($"In problem {part} of {parts.Count}: {failure.Message}");
+            // A kernel sees what became of the numbers; which one it was is looked for here, once it is known to matter.
+            string reason = parts[part].FirstNonFinite() is string fault
+                ? $"{fault}, and every entry of the inputs must be finite."
+                : failure.Message;
+            throw new KernelFailure(parts.Count == 1 ? reason : $"In problem {part} of {parts.Count}: {reason}");
         }
     }
 

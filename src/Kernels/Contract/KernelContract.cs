@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using Experiments.Kernels.AttentionGradient;
 
@@ -33,6 +34,8 @@ public static partial class KernelContract
         "rank",
     ];
 
+    private static readonly string[] Matrices = ["a1", "a2", "a3", "e", "x", "y"];
+
     /// <summary>Every rule in turn, each as it is found.</summary>
     /// <param name="patience">How long a cancelled call may run on; <see cref="Patience"/> when null.</param>
     public static IEnumerable<ContractResult> Check(
@@ -59,6 +62,7 @@ public static partial class KernelContract
             ("it repeats its bits, writes all of its output and none of its input", () => Repeatable(kernel, settings, cancellation)),
             ("its bits do not depend on the number of threads", () => Deterministic(kernel, settings, cancellation)),
             ("it answers NaN and infinity with a KernelFailure", () => RefusesNonFinite(kernel, settings, cancellation)),
+            ("it answers overflow with a KernelFailure", () => RefusesOverflow(kernel, settings, cancellation)),
             ("it stops when it is cancelled", () => Cancels(kernel, settings, patience ?? Patience)),
         ];
         foreach ((string rule, Func<string> run) in rules)
@@ -315,7 +319,7 @@ public static partial class KernelContract
                 Require(first.Loss.Equals(second.Loss), $"a second call gives another loss at {where}");
                 for (int m = 0; m < inputs.Length; m++)
                 {
-                    Require(inputs[m].AsSpan().SequenceEqual(before[m]), $"it writes into {"a1 a2 a3 e x y".Split(' ')[m]} at {where}");
+                    Require(inputs[m].AsSpan().SequenceEqual(before[m]), $"it writes into {Matrices[m]} at {where}");
                 }
 
                 compared++;
@@ -326,36 +330,57 @@ public static partial class KernelContract
         return $"{compared} instances";
     }
 
-    /// <summary>Holds the bits to be the same with 1, 2, 3 and 5 threads.</summary>
+    /// <summary>Holds every bit of the output to be the same with 1, 2, 3 and 5 threads, and each problem of several (heads and
+    /// batch) to have the bits that it has alone.</summary>
     public static string Deterministic(IGradientKernel kernel, Settings settings, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(kernel);
         int compared = 0;
-        foreach ((int n, int d) in ((int, int)[])[(65, 4), (300, 3), (700, 5)])
+        foreach ((int n, int d, double logit) in ((int, int, double)[])[(65, 4, 0.5), (300, 3, 0.5), (500, 5, 0.5), (130, 4, 40)])
         {
             if (!Feasible(kernel, settings, n, d))
             {
                 continue;
             }
 
-            Compare(RandomProblem.Draw(n, n, d, 0.5));
-            Compare(RandomProblem.Draw(n, n, d, 0.5).To<float>());
+            bool causal = kernel.TakesMask && (n is 300 or 130);
+            AttentionProblem<double>[] parts =
+                [.. Enumerable.Range(0, n < 100 ? 3 : 1).Select(p => RandomProblem.Draw(n + p, n, d, logit).With(LogitScale.D, causal))];
+            Compare(parts);
+            Compare([.. parts.Select(p => p.To<float>())]);
 
-            void Compare<T>(AttentionProblem<T> problem)
+            void Compare<T>(AttentionProblem<T>[] parts)
                 where T : unmanaged, IBinaryFloatingPointIeee754<T>
             {
-                if (TryRun(kernel, problem, settings, 1, cancellation) is not GradientOutput<T> one)
+                string where = Text($"n = {n}, d = {d}, largest logit {logit}, {Precision<T>()}");
+                GradientOutput<T>[] alone = [.. parts.Select(_ => AllOf<T>(n, d))];
+                try
+                {
+                    for (int part = 0; part < parts.Length; part++)
+                    {
+                        kernel.Compute(parts[part], settings, alone[part], new(cancellation));
+                    }
+                }
+                catch (KernelFailure) when (!kernel.IsExact)
                 {
                     return;
                 }
 
                 foreach (int threads in (int[])[2, 3, 5])
                 {
-                    GradientOutput<T> other = Run(kernel, problem, settings, threads, cancellation);
-                    string where = $"{threads} threads than with 1, at n = {n}, d = {d}, {Precision<T>()}";
-                    Require(one.DX.AsSpan().SequenceEqual(other.DX), $"the gradient has other bits with {where}");
-                    Require(one.Forward.AsSpan().SequenceEqual(other.Forward), $"the forward output has other bits with {where}");
-                    Require(one.Loss.Equals(other.Loss), $"the loss has other bits with {where}");
+                    GradientOutput<T> other = AllOf<T>(n, d);
+                    kernel.Compute(parts[0], settings, other, new(cancellation, threads));
+                    SameBits(alone[0], other, $"with {threads} threads than with 1, at {where}");
+                }
+
+                foreach (int threads in parts.Length == 1 ? (int[])[] : [1, 2, 3, 5])
+                {
+                    GradientOutput<T>[] together = [.. parts.Select(_ => AllOf<T>(n, d))];
+                    GradientCall.Compute(kernel, parts, settings, together, new(cancellation, threads));
+                    for (int part = 0; part < parts.Length; part++)
+                    {
+                        SameBits(alone[part], together[part], $"as one of three problems on {threads} threads than alone, at {where}");
+                    }
                 }
 
                 compared++;
@@ -363,43 +388,113 @@ public static partial class KernelContract
         }
 
         Require(compared > 0, "it fails on every instance");
-        return $"{compared} instances with 1, 2, 3 and 5 threads";
+        return $"{compared} instances with 1, 2, 3 and 5 threads, alone and as one of three problems";
     }
 
-    /// <summary>Holds NaN and infinities, in any matrix, to come out as a <see cref="KernelFailure"/>.</summary>
+    /// <summary>Holds NaN and infinities, in any matrix, to come out as a <see cref="KernelFailure"/>, which
+    /// <see cref="GradientCall"/> lets name the entry.</summary>
     public static string RefusesNonFinite(IGradientKernel kernel, Settings settings, CancellationToken cancellation = default)
     {
         ArgumentNullException.ThrowIfNull(kernel);
-        int n = ((int[])[12, 64, 256]).FirstOrDefault(n => Feasible(kernel, settings, n, 3));
-        Require(n > 0, "it refuses n = 12, 64 and 256 at d = 3");
+        int n = ((int[])[13, 64, 256]).FirstOrDefault(n => Feasible(kernel, settings, n, 3));
+        Require(n > 0, "it refuses n = 13, 64 and 256 at d = 3");
         foreach (double bad in (double[])[double.NaN, double.PositiveInfinity, double.NegativeInfinity])
         {
             for (int matrix = 0; matrix < 6; matrix++)
             {
-                AttentionProblem<double> problem = RandomProblem.Draw(3, n, 3, 0.5);
-                double[][] all = [problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y];
-                all[matrix][4] = bad;
-                string where = Text($"{bad} in {"a1 a2 a3 e x y".Split(' ')[matrix]}");
-                Refuses(problem, where);
-                Refuses(problem.To<float>(), where + ", float32");
+                // First, last and inside, of the matrix and of its rows.
+                int rows = matrix < 4 ? n : 3;
+                foreach (int entry in (int[])[0, 4, (rows / 2 * 3) + 2, (3 * rows) - 3, (3 * rows) - 1])
+                {
+                    AttentionProblem<double> problem = RandomProblem.Draw(3, n, 3, 0.5);
+                    double[][] all = [problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y];
+                    all[matrix][entry] = bad;
+                    string place = $"{Matrices[matrix]}[{entry / 3}, {entry % 3}]";
+                    Refuses(problem, place, Text($"{bad} in {place}"));
+                    Refuses(problem.To<float>(), place, Text($"{bad} in {place}, float32"));
+                    if (kernel.TakesMask)
+                    {
+                        Refuses(problem.With(LogitScale.D, causal: true), place, Text($"{bad} in {place}, causal"));
+                    }
+                }
             }
         }
 
-        return "NaN and both infinities in each of six matrices, both precisions";
+        return "NaN and both infinities in five entries of each of six matrices, both precisions";
 
-        void Refuses<T>(AttentionProblem<T> problem, string where)
+        void Refuses<T>(AttentionProblem<T> problem, string place, string where)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
             try
             {
-                Run(kernel, problem, settings, 1, cancellation);
+                GradientCall.Compute(kernel, [problem], settings, [new GradientOutput<T>(n, 3)], new(cancellation));
             }
-            catch (KernelFailure)
+            catch (KernelFailure failure)
             {
+                Require(failure.Message.Contains(place, StringComparison.Ordinal), $"its failure does not name the entry for {where}: {failure.Message}");
                 return;
             }
 
             throw new ContractException($"it returns a gradient for {where}; KernelFailure is needed");
+        }
+    }
+
+    /// <summary>Holds finite inputs whose logits, values or loss leave the range of the precision to come out as a
+    /// <see cref="KernelFailure"/>, or, from a kernel that claims the exact gradient, as the right one.</summary>
+    public static string RefusesOverflow(IGradientKernel kernel, Settings settings, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(kernel);
+        int n = ((int[])[13, 64, 256]).FirstOrDefault(n => Feasible(kernel, settings, n, 3)), refused = 0, right = 0;
+        Require(n > 0, "it refuses n = 13, 64 and 256 at d = 3");
+        for (int seed = 0; seed < 4; seed++)
+        {
+            foreach ((string what, int[] large) in ((string, int[])[])[
+                ("a1 and a2", [0, 1]), ("a1 and x", [0, 4]), ("a3 and y", [2, 5]), ("e", [3])])
+            {
+                AttentionProblem<double> problem = RandomProblem.Draw(seed, n, 3, 0.5);
+                double[][] all = [problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y];
+                foreach (int matrix in large)
+                {
+                    RandomProblem.Scale(all[matrix], 1e200);
+                }
+
+                Judge(problem, what);
+                foreach (int matrix in large)
+                {
+                    RandomProblem.Scale(all[matrix], 1e-170);
+                }
+
+                if (what != "e")
+                {
+                    // Residuals of 1e30 are in float32's range, and their squares in double's, in which losses are summed.
+                    Judge(problem.To<float>(), what);
+                }
+            }
+        }
+
+        return $"{refused} refused" + (right == 0 ? "" : $", {right} right all the same");
+
+        void Judge<T>(AttentionProblem<T> problem, string what)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            string where = $"entries of {what} near {(typeof(T) == typeof(float) ? "1e30" : "1e200")}, {Precision<T>()}";
+            GradientOutput<T> output;
+            try
+            {
+                output = Run(kernel, problem, settings, 1, cancellation);
+            }
+            catch (KernelFailure)
+            {
+                refused++;
+                return;
+            }
+
+            Require(kernel.IsExact, $"it returns a gradient for {where}; KernelFailure is needed");
+            GradientOutput<double> gold = new(n, 3);
+            new ReferenceGradient().Compute(problem.To<double>(), Settings.None, gold, new(cancellation));
+            double error = RandomProblem.Error(output.DX, gold.DX);
+            Require(error < 1e-3, Text($"the gradient is off by {error:G3} for {where}; KernelFailure is needed where it cannot be right"));
+            right++;
         }
     }
 
@@ -499,6 +594,28 @@ public static partial class KernelContract
         {
             return null;
         }
+    }
+
+    private static GradientOutput<T> AllOf<T>(int n, int d)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        new(n, d) { DQ = new T[n * d], DK = new T[n * d], DV = new T[n * d] };
+
+    private static void SameBits<T>(GradientOutput<T> one, GradientOutput<T> other, string where)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        Same(one.DX, other.DX, "dX");
+        Same(one.DY, other.DY, "dY");
+        Same(one.DQ!, other.DQ!, "dQ");
+        Same(one.DK!, other.DK!, "dK");
+        Same(one.DV!, other.DV!, "dV");
+        Same(one.Forward, other.Forward, "the forward output");
+        Same([one.Loss, one.MinRowSumOverN], [other.Loss, other.MinRowSumOverN], "the loss, or the least row sum,");
+
+        void Same<TNumber>(TNumber[] values, TNumber[] others, string what)
+            where TNumber : unmanaged =>
+            Require(
+                MemoryMarshal.AsBytes<TNumber>(values).SequenceEqual(MemoryMarshal.AsBytes<TNumber>(others)),
+                $"{what} has other bits {where}");
     }
 
     private static void LossIsOfForward<T>(AttentionProblem<T> problem, GradientOutput<T> output, string where)

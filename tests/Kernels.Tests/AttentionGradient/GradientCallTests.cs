@@ -35,6 +35,25 @@ public sealed class GradientCallTests
     }
 
     [Fact]
+    public void Phases_are_told_unless_several_threads_would_tell_of_theirs_at_once()
+    {
+        List<string> Phases(int parts, int threads)
+        {
+            List<string> told = [];
+            GradientCall.Compute(
+                BuiltIn.Kernel("exact"), [.. Enumerable.Range(0, parts).Select(p => Problems.Random(p, 9, 2, 0.5))], Settings.None,
+                [.. Enumerable.Range(0, parts).Select(_ => new GradientOutput<double>(9, 2))], new(Cancellation, threads, told.Add));
+            return told;
+        }
+
+        List<string> one = Phases(1, 3);
+        Assert.Contains("rows", one);
+        Assert.Equal([.. one, .. one], Phases(2, 1));
+        Assert.Empty(Phases(3, 3));
+        Assert.Equal(one, Phases(4, 3));
+    }
+
+    [Fact]
     public void Facts_over_several_problems_are_the_sum_the_least_the_largest_and_the_root_mean_square()
     {
         GradientOutput<double> first = new(4, 2)

@@ -11,6 +11,9 @@ public sealed class KernelContractTests
 
     private static CancellationToken Stop => TestContext.Current.CancellationToken;
 
+    [Fact]
+    public void Vectors_are_as_wide_as_was_asked() => LesserProcessor.AssertWidth();
+
     [Theory]
     [InlineData("exact")]
     [InlineData("reference")]
@@ -82,7 +85,9 @@ public sealed class KernelContractTests
     [InlineData(Fault.AddsToOutput, "it repeats its bits, writes all of its output and none of its input")]
     [InlineData(Fault.WritesInput, "it repeats its bits, writes all of its output and none of its input")]
     [InlineData(Fault.ThreadBits, "its bits do not depend on the number of threads")]
+    [InlineData(Fault.ThreadBitsOfKeys, "its bits do not depend on the number of threads")]
     [InlineData(Fault.LetsNaNOut, "it answers NaN and infinity with a KernelFailure")]
+    [InlineData(Fault.LetsOverflowOut, "it answers overflow with a KernelFailure")]
     [InlineData(Fault.NeverStops, "it stops when it is cancelled")]
     public void Each_rule_finds_the_kernel_that_breaks_it(Fault fault, string rule)
     {
@@ -102,7 +107,9 @@ public sealed class KernelContractTests
         AddsToOutput,
         WritesInput,
         ThreadBits,
+        ThreadBitsOfKeys,
         LetsNaNOut,
+        LetsOverflowOut,
         NeverStops,
     }
 
@@ -139,8 +146,9 @@ public sealed class KernelContractTests
             {
                 new ExactGradient().Compute(problem, settings, output, context);
             }
-            catch (KernelFailure) when (fault == Fault.LetsNaNOut)
+            catch (KernelFailure) when (fault == Fault.LetsNaNOut || (fault == Fault.LetsOverflowOut && problem.FirstNonFinite() is null))
             {
+                Array.Clear(output.DX);
                 return;
             }
 
@@ -170,6 +178,9 @@ public sealed class KernelContractTests
                     break;
                 case Fault.ThreadBits:
                     entry = T.BitIncrement(entry) * T.CreateTruncating(context.Threads);
+                    break;
+                case Fault.ThreadBitsOfKeys when output.DK is T[] keys && context.Threads > 1:
+                    keys[^1] = T.BitIncrement(keys[^1]);
                     break;
                 default:
                     break;
