@@ -9,6 +9,13 @@ internal static class DenseEmulation
     /// <param name="hat">Its place in the gradient is taken by the derivative of Σ hat_m s^m.</param>
     public static (double[] DX, double Loss) Compute(AttentionProblem<double> problem, double[] a, double[] hat, bool centred)
     {
+        (GradientOutput<double> all, _) = All(problem, a, hat, centred);
+        return (all.DX, all.Loss);
+    }
+
+    /// <summary>dX, dQ, F, the loss and the row sums; and the sums that dQ is, without the signs of their terms.</summary>
+    public static (GradientOutput<double> Output, double[] Terms) All(AttentionProblem<double> problem, double[] a, double[] hat, bool centred)
+    {
         int n = problem.N, d = problem.D;
         double[] q = Problems.Product(problem.A1, problem.X, n, d), h = Problems.Product(problem.A3, problem.Y, n, d);
         double[] keys = [.. problem.A2], slope = [.. hat.Skip(1).Select((c, m) => c * (m + 1))];
@@ -17,11 +24,12 @@ internal static class DenseEmulation
             double mean = centred ? Enumerable.Range(0, n).Average(j => problem.A2[(j * d) + k]) : 0;
             for (int j = 0; j < n; j++)
             {
-                keys[(j * d) + k] = (keys[(j * d) + k] - mean) / d;
+                keys[(j * d) + k] = (keys[(j * d) + k] - mean) / problem.Divisor;
             }
         }
 
-        double[] dX = new double[d * d], s = new double[n], c = new double[d];
+        GradientOutput<double> all = new(n, d) { DQ = new double[n * d], MinRowSumOverN = double.PositiveInfinity };
+        double[] s = new double[n], c = new double[d], terms = new double[n * d];
         double loss = 0;
         for (int i = 0; i < n; i++)
         {
@@ -38,9 +46,11 @@ internal static class DenseEmulation
                 }
             }
 
+            all.MinRowSumOverN = Math.Min(all.MinRowSumOverN, rowSum / n);
+            all.NonPositiveRowSums += rowSum > 0 ? 0 : 1;
             for (int k = 0; k < d; k++)
             {
-                double forward = c[k] / rowSum;
+                double forward = all.Forward[(i * d) + k] = c[k] / rowSum;
                 c[k] = forward - problem.E[(i * d) + k];
                 r += c[k] * forward;
                 loss += c[k] * c[k] / 2;
@@ -49,14 +59,22 @@ internal static class DenseEmulation
             for (int j = 0; j < n; j++)
             {
                 double p = Enumerable.Range(0, d).Sum(k => c[k] * h[(j * d) + k]) - r;
-                for (int k = 0; k < d * d; k++)
+                p *= Horner(slope, s[j]) / rowSum;
+                for (int k = 0; k < d; k++)
                 {
-                    dX[k] += problem.A1[(i * d) + (k / d)] * Horner(slope, s[j]) * p * keys[(j * d) + (k % d)] / rowSum;
+                    all.DQ[(i * d) + k] += p * keys[(j * d) + k];
+                    terms[(i * d) + k] += Math.Abs(p * keys[(j * d) + k]);
                 }
+            }
+
+            for (int k = 0; k < d * d; k++)
+            {
+                all.DX[k] += problem.A1[(i * d) + (k / d)] * all.DQ[(i * d) + (k % d)];
             }
         }
 
-        return (dX, loss);
+        all.Loss = loss;
+        return (all, terms);
     }
 
     private static double Horner(double[] coefficients, double x)

@@ -1,0 +1,214 @@
+using System.Globalization;
+using System.Numerics;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
+using Experiments.Kernels.Polynomials;
+
+namespace Experiments.Kernels.Tests.AttentionGradient;
+
+/// <summary>Random calls: shape, heads and batch, threads, scale, mask, precision, size of the logits and oddities of the data.</summary>
+/// <remarks>
+/// Every case has a number that it is drawn from, which a failure prints: EXPERIMENTS_FUZZ_CASE=that repeats it alone. The test command
+/// runs the same cases each time. To soak: EXPERIMENTS_TEST_SEED=any other number draws others, EXPERIMENTS_FUZZ_CASES=20000 more of them.
+/// </remarks>
+public sealed class FuzzTests(ITestOutputHelper log)
+{
+    private const int UsualCases = 150;
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public void Exact_is_right_in_every_gradient_of_every_problem_of_a_random_call() => Run("exact", Exact);
+
+    [Fact]
+    public void Low_rank_is_its_polynomial_in_every_problem_of_a_random_call() => Run("low-rank", LowRank);
+
+    private void Run(string kernel, Func<Random, (string What, double Ratio, bool Refused)> trial)
+    {
+        int cases = (int)(Number("EXPERIMENTS_FUZZ_CASES") ?? UsualCases), refused = 0;
+        long first = (Number("EXPERIMENTS_TEST_SEED") ?? 1) * 1_000_000;
+        long? only = Number("EXPERIMENTS_FUZZ_CASE");
+        (double Ratio, string What) worst = (0, "");
+        for (int i = 0; i < (only is null ? cases : 1); i++)
+        {
+            Cancellation.ThrowIfCancellationRequested();
+            long number = only ?? (first + i);
+            try
+            {
+                (string what, double ratio, bool fails) = trial(new Random(unchecked((int)(number ^ (number >> 32)))));
+                refused += fails ? 1 : 0;
+                Assert.True(ratio < 1, $"{ratio:G3} of what is allowed: {what}");
+                worst = ratio > worst.Ratio ? (ratio, $"case {number}: {what}") : worst;
+            }
+            catch (Exception error) when (error is not OperationCanceledException)
+            {
+                throw new Xunit.Sdk.XunitException(
+                    $"{kernel}, case {number} (EXPERIMENTS_FUZZ_CASE={number} repeats it): {error.Message}", error);
+            }
+        }
+
+        log.WriteLine($"{kernel}: {cases} cases, {refused} refused with a reason, at worst {worst.Ratio:G3} of what is allowed: {worst.What}");
+        Assert.True(only is not null || refused < cases / 2, $"{refused} of {cases} cases were refused");
+    }
+
+    private static (string What, double Ratio, bool Refused) Exact(Random random)
+    {
+        Shape shape = Shape.Draw(random, causal: random.Next(3) == 0, Math.Pow(10, (random.NextDouble() * 6.5) - 3));
+        return random.Next(2) == 0 ? Judge<double>() : Judge<float>();
+
+        (string, double, bool) Judge<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            AttentionProblem<T>[] parts = [.. shape.Parts(random).Select(p => p.To<T>())];
+            GradientOutput<T>[] outputs = Call("exact", Settings.None, parts, shape.Threads);
+            (string What, double Ratio) worst = ("", 0);
+            foreach ((AttentionProblem<T> part, GradientOutput<T> output) in parts.Zip(outputs))
+            {
+                double logit = RandomProblem.LargestLogit(part.To<double>());
+                foreach ((string what, double ratio) in GradientBars.Ratios(part, output, logit))
+                {
+                    worst = ratio > worst.Ratio || double.IsNaN(ratio) ? ($"{what}, {shape}", ratio) : worst;
+                }
+            }
+
+            return (worst.What, worst.Ratio, false);
+        }
+    }
+
+    private static (string What, double Ratio, bool Refused) LowRank(Random random)
+    {
+        Shape shape = Shape.Draw(random, causal: false, Math.Pow(10, (random.NextDouble() * 3) - 2.5));
+        shape = shape with { D = Math.Min(shape.D, 7) };
+        string basis = ((string[])["taylor", "minimax", "chebyshev"])[random.Next(3)];
+        string form = random.Next(2) == 0 ? "paper" : "reverse";
+        int degree = random.Next(1, shape.D > 5 ? 4 : 7);
+        bool centred = random.Next(4) > 0;
+        Settings settings = Problems.Set(("degree", (long)degree), ("basis", basis), ("form", form), ("centred", centred));
+        string drawn = $"degree {degree}, {basis}, {form}, {(centred ? "" : "not ")}centred, {shape}";
+        return random.Next(2) == 0 ? Judge<double>() : Judge<float>();
+
+        (string, double, bool) Judge<T>()
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            AttentionProblem<T>[] parts = [.. shape.Parts(random).Select(p => p.To<T>())];
+            GradientOutput<T>[] outputs;
+            try
+            {
+                outputs = Call("low-rank", settings, parts, shape.Threads);
+            }
+            catch (KernelFailure failure)
+            {
+                // With a reason that is true of the data: too far for a fit, or a polynomial that is negative somewhere.
+                Assert.True(failure.Message.Contains("where no polynomial") || failure.Message.Contains("not positive"), failure.Message);
+                return ("", 0, true);
+            }
+
+            (string What, double Ratio) worst = ("", 0);
+            foreach ((AttentionProblem<T> part, GradientOutput<T> output) in parts.Zip(outputs))
+            {
+                ExpPolynomial polynomial = basis switch
+                {
+                    "taylor" => ExpPolynomial.Taylor(degree, output.FittedRadius),
+                    "minimax" => ExpPolynomial.Minimax(degree, output.FittedRadius),
+                    _ => ExpPolynomial.Chebyshev(degree, output.FittedRadius),
+                };
+                AttentionProblem<double> wide = part.To<double>();
+                (GradientOutput<double> gold, double[] terms) = DenseEmulation.All(
+                    wide, polynomial.A, form == "reverse" ? polynomial.A : polynomial.PaperHat(), centred);
+
+                // Terms of size e^R cancel down to the least row sum.
+                double unit = typeof(T) == typeof(float) ? Math.ScaleB(1, -23) : Math.ScaleB(1, -52);
+                double bar = unit * 100 * Math.Exp(2 * output.FittedRadius) / Math.Min(1, gold.MinRowSumOverN);
+                double least = GradientBars.Absolute(wide.A1, terms, part.D) / 16, size = terms.Max() / 16;
+                foreach ((string what, double error) in ((string, double)[])[
+                    ("dX", Problems.Error(output.DX, gold.DX, least)), ("dQ", Problems.Error(output.DQ!, gold.DQ!, size)),
+                    ("F", Problems.Error(output.Forward, gold.Forward))])
+                {
+                    double ratio = part.N == 1 && what != "F" ? 0 : error / bar;
+                    worst = ratio > worst.Ratio || double.IsNaN(ratio) ? ($"{what} in {typeof(T).Name}, {drawn}", ratio) : worst;
+                }
+            }
+
+            return (worst.What, worst.Ratio, false);
+        }
+    }
+
+    /// <summary>The call, which must have the bits that each problem has alone on one thread.</summary>
+    private static GradientOutput<T>[] Call<T>(string kernel, Settings settings, AttentionProblem<T>[] parts, int threads)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        GradientOutput<T> Output(AttentionProblem<T> p) =>
+            new(p.N, p.D) { DQ = new T[p.N * p.D], DK = new T[p.N * p.D], DV = new T[p.N * p.D] };
+        GradientOutput<T>[] outputs = [.. parts.Select(Output)];
+        GradientCall.Compute(BuiltIn.Kernel(kernel), parts, settings, outputs, new(Cancellation, threads) { Statistics = true });
+        GradientOutput<T> alone = Output(parts[^1]);
+        BuiltIn.Kernel(kernel).Compute(parts[^1], settings, alone, new(Cancellation) { Statistics = true });
+        foreach ((T[] one, T[] other) in ((T[], T[])[])[
+            (alone.DX, outputs[^1].DX), (alone.DY, outputs[^1].DY), (alone.DQ!, outputs[^1].DQ!), (alone.DK!, outputs[^1].DK!),
+            (alone.DV!, outputs[^1].DV!), (alone.Forward, outputs[^1].Forward)])
+        {
+            Assert.Equal(one, other);
+        }
+
+        Assert.Equal(alone.Loss, outputs[^1].Loss);
+        return outputs;
+    }
+
+    private static long? Number(string variable) => Environment.GetEnvironmentVariable(variable) is string text
+        ? long.Parse(text, CultureInfo.InvariantCulture)
+        : null;
+
+    private sealed record Shape(int N, int D, int Heads, int Batch, int Threads, LogitScale Scale, bool Causal, double Logit, string Oddity)
+    {
+        public static Shape Draw(Random random, bool causal, double logit)
+        {
+            int size = random.Next(10);
+            int n = size == 0 ? random.Next(200, 700) : size <= 2 ? random.Next(71, 200) : random.Next(1, 71);
+            int d = n > 200 ? random.Next(1, 4) : n > 70 ? random.Next(1, 9) : random.Next(1, 21);
+            string[] oddities = ["", "", "", "zero rows", "twin keys", "far keys", "scales apart"];
+            return new(
+                n, d, random.Next(1, 4), n > 100 ? 1 : random.Next(1, 3), random.Next(1, 6),
+                random.Next(2) == 0 ? LogitScale.D : LogitScale.SqrtD, causal, logit, oddities[random.Next(oddities.Length)]);
+        }
+
+        public IEnumerable<AttentionProblem<double>> Parts(Random random)
+        {
+            for (int part = 0; part < Heads * Batch; part++)
+            {
+                AttentionProblem<double> problem = RandomProblem.Draw(random.Next(), N, D, Logit);
+                switch (Oddity)
+                {
+                    case "zero rows":
+                        Array.Clear(problem.A1, random.Next(N) * D, D);
+                        Array.Clear(problem.A3, random.Next(N) * D, D);
+                        break;
+                    case "twin keys":
+                        Array.Copy(problem.A2, random.Next(N) * D, problem.A2, random.Next(N) * D, D);
+                        break;
+                    case "far keys":
+                        for (int i = 0; i < problem.A2.Length; i++)
+                        {
+                            problem.A2[i] += 2;
+                        }
+
+                        double largest = RandomProblem.LargestLogit(problem);
+                        RandomProblem.Scale(problem.A1, largest == 0 ? 1 : Logit / largest);
+                        break;
+                    case "scales apart":
+                        RandomProblem.Scale(problem.A1, 1e4);
+                        RandomProblem.Scale(problem.A2, 1e-4);
+                        RandomProblem.Scale(problem.A3, 1e-3);
+                        break;
+                    default:
+                        break;
+                }
+
+                yield return problem.With(Scale, Causal);
+            }
+        }
+
+        public override string ToString() => string.Create(
+            CultureInfo.InvariantCulture,
+            $"n = {N}, d = {D}, {Heads} heads, batch {Batch}, {Threads} threads, scale {Scale}{(Causal ? ", causal" : "")}, logits to {Logit:G3}{(Oddity == "" ? "" : ", " + Oddity)}");
+    }
+}
