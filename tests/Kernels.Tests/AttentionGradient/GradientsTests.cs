@@ -89,6 +89,18 @@ public sealed class GradientsTests(ITestOutputHelper log)
         Assert.True(error < 0.02, $"{error:G3}");
     }
 
+    /// <summary>Whatever the rows beside it in its block: with n keys in sight none of them could dominate, with one that one does.</summary>
+    [Fact]
+    public void A_row_that_sees_one_key_has_exactly_no_gradient_by_its_query()
+    {
+        foreach (double logit in (double[])[0.01, 30])
+        {
+            AttentionProblem<double> problem = With(Problems.Random(6, 600, 3, logit), causal: true, LogitScale.D);
+            Assert.All(Run(problem).DQ!.Take(3), g => Assert.Equal(0, g));
+            Assert.All(Run(problem.To<float>()).DQ!.Take(3), g => Assert.Equal(0, g));
+        }
+    }
+
     [Fact]
     public void The_least_row_sum_is_that_of_all_rows_whichever_way_they_are_done()
     {
