@@ -33,11 +33,11 @@ internal static class RandomProblem
         return new(n, d, Matrix(n), Matrix(n), Matrix(n), Matrix(n), Matrix(d), Matrix(d));
     }
 
-    public static void Scale(double[] values, double factor)
+    public static void Scale(Span<double> values, double factor)
     {
-        for (int i = 0; i < values.Length; i++)
+        foreach (ref double value in values)
         {
-            values[i] *= factor;
+            value *= factor;
         }
     }
 

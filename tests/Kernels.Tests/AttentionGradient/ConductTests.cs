@@ -75,22 +75,30 @@ public sealed class ConductTests
     public void NaN_or_infinity_in_any_entry_of_any_input_is_a_failure_that_names_the_entry(string kernel)
     {
         // A vector of float64 with three to spare, so that an entry stands in every lane, in a whole block and in a remainder.
-        const int N = 19, D = 3;
+        EveryEntryIsNamed(BuiltIn.Kernel(kernel), 19);
+    }
+
+    [Theory]
+    [MemberData(nameof(Kernels))]
+    public void NaN_or_infinity_is_a_failure_where_there_is_one_token_too(string kernel) => EveryEntryIsNamed(BuiltIn.Kernel(kernel), 1);
+
+    private static void EveryEntryIsNamed(IGradientKernel kernel, int n)
+    {
+        const int D = 3;
         Settings settings = Problems.Set(("degree", 4L), ("basis", "taylor"), ("features", 8L), ("landmarks", 4L), ("seed", 1L));
-        IGradientKernel subject = BuiltIn.Kernel(kernel);
         foreach (double bad in (double[])[double.NaN, double.PositiveInfinity, double.NegativeInfinity])
         {
             for (int matrix = 0; matrix < 6; matrix++)
             {
-                for (int entry = 0; entry < (matrix < 4 ? N : D) * D; entry++)
+                for (int entry = 0; entry < (matrix < 4 ? n : D) * D; entry++)
                 {
-                    AttentionProblem<double> problem = Problems.Random(3, N, D, 1);
+                    AttentionProblem<double> problem = Problems.Random(3, n, D, 1);
                     double[][] all = [problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y];
                     all[matrix][entry] = bad;
                     string named = $"{Matrices[matrix]}[{entry / D}, {entry % D}] is ";
                     Fails(problem);
                     Fails(problem.To<float>());
-                    if (subject.TakesMask)
+                    if (kernel.TakesMask)
                     {
                         Fails(problem.With(LogitScale.SqrtD, causal: true));
                     }
@@ -99,7 +107,7 @@ public sealed class ConductTests
                         where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T>
                     {
                         KernelFailure failure = Assert.Throws<KernelFailure>(() => GradientCall.Compute(
-                            subject, [with], settings, [new GradientOutput<T>(N, D)], KernelContext.Default));
+                            kernel, [with], settings, [new GradientOutput<T>(n, D)], KernelContext.Default));
                         Assert.StartsWith(named, failure.Message, StringComparison.Ordinal);
                     }
                 }

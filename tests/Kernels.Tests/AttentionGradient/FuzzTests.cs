@@ -165,7 +165,7 @@ public sealed class FuzzTests(ITestOutputHelper log)
             int size = random.Next(10);
             int n = size == 0 ? random.Next(200, 700) : size <= 2 ? random.Next(71, 200) : random.Next(1, 71);
             int d = n > 200 ? random.Next(1, 4) : n > 70 ? random.Next(1, 9) : random.Next(1, 21);
-            string[] oddities = ["", "", "", "zero rows", "twin keys", "far keys", "scales apart"];
+            string[] oddities = ["", "", "", "zero rows", "twin keys", "far keys", "one far key", "scales apart"];
             return new(
                 n, d, random.Next(1, 4), n > 100 ? 1 : random.Next(1, 3), random.Next(1, 6),
                 random.Next(2) == 0 ? LogitScale.D : LogitScale.SqrtD, causal, logit, oddities[random.Next(oddities.Length)]);
@@ -191,8 +191,11 @@ public sealed class FuzzTests(ITestOutputHelper log)
                             problem.A2[i] += 2;
                         }
 
-                        double largest = RandomProblem.LargestLogit(problem);
-                        RandomProblem.Scale(problem.A1, largest == 0 ? 1 : Logit / largest);
+                        Rescale(problem);
+                        break;
+                    case "one far key":
+                        RandomProblem.Scale(problem.A2.AsSpan(random.Next(N) * D, D), 100);
+                        Rescale(problem);
                         break;
                     case "scales apart":
                         RandomProblem.Scale(problem.A1, 1e4);
@@ -205,6 +208,12 @@ public sealed class FuzzTests(ITestOutputHelper log)
 
                 yield return problem.With(Scale, Causal);
             }
+        }
+
+        private void Rescale(AttentionProblem<double> problem)
+        {
+            double largest = RandomProblem.LargestLogit(problem);
+            RandomProblem.Scale(problem.A1, largest == 0 ? 1 : Logit / largest);
         }
 
         public override string ToString() => string.Create(
