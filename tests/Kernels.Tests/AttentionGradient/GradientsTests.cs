@@ -101,6 +101,26 @@ public sealed class GradientsTests(ITestOutputHelper log)
         }
     }
 
+    /// <summary>The longest key decides whether a row's largest logit has to be looked for, wherever the key stands.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(57)]
+    [InlineData(99)]
+    public void Exact_keeps_to_the_bar_with_one_key_a_thousand_times_as_long_as_the_others(int which)
+    {
+        const double Logit = 200;
+        AttentionProblem<double> problem = Problems.Random(12, 100, 3, 1);
+        for (int k = 0; k < 3; k++)
+        {
+            problem.A2[(which * 3) + k] *= 1000;
+        }
+
+        Problems.Scale(problem.A1, Logit / Problems.LargestLogit(problem));
+        Assert.All(GradientBars.Ratios(problem, Run(problem), Logit), r => Assert.True(r.Ratio < 1, $"{r.What}: {r.Ratio:G3} of the bar"));
+        AttentionProblem<float> single = problem.To<float>();
+        Assert.All(GradientBars.Ratios(single, Run(single), Logit), r => Assert.True(r.Ratio < 1, $"{r.What}: {r.Ratio:G3} of the bar"));
+    }
+
     [Fact]
     public void The_least_row_sum_is_that_of_all_rows_whichever_way_they_are_done()
     {
