@@ -107,6 +107,33 @@ public sealed class AccuracyTests(ITestOutputHelper log)
         Assert.True(single.Order().ElementAt(15) < 0.06, $"float32 {single.Order().ElementAt(15):G3}");
     }
 
+    /// <summary>Targets that are nearly met leave a residual that F's own rounding is large beside: the error grows as they are
+    /// met more closely, and no faster.</summary>
+    [Theory]
+    [InlineData(3)]
+    [InlineData(100)]
+    public void Exact_loses_to_nearly_met_targets_only_the_digits_that_the_residual_loses(double logit)
+    {
+        AttentionProblem<double> problem = Problems.Random(5, 30, 6, logit);
+        double[] forward = Problems.Run("reference", problem).Forward, noise = Problems.Random(6, 30, 6, logit).E;
+        double size = forward.Max(Math.Abs) / noise.Max(Math.Abs), bar = Math.Max(20, logit);
+        foreach (double unmet in (double[])[1, 0.1, 0.01, 1e-3, 1e-4])
+        {
+            for (int i = 0; i < forward.Length; i++)
+            {
+                problem.E[i] = forward[i] + (unmet * size * noise[i]);
+            }
+
+            AttentionProblem<float> narrow = problem.To<float>();
+            double wide = Problems.Error(Problems.Run("exact", problem).DX, Problems.Run("reference", problem).DX) / 2e-15 / bar;
+            double single = Problems.Error(
+                Problems.Run("exact", narrow).DX, Problems.Run("reference", narrow.To<double>()).DX) / 1e-6 / bar;
+            log.WriteLine($"logit={logit}, targets met but for {unmet}: {wide:G3} and {single:G3} of the bar");
+            Assert.True(wide < 0.1 / unmet, $"float64 {wide:G3} of the bar, targets met but for {unmet}");
+            Assert.True(single < 0.1 / unmet, $"float32 {single:G3} of the bar, targets met but for {unmet}");
+        }
+    }
+
     private static void Judge<T>(
         AttentionProblem<T> problem, double unit, string precision, string where,
         Dictionary<string, (double Ratio, string Where)> worst)
