@@ -28,7 +28,13 @@ public sealed class ClientProcess : IDisposable
 
     public static ClientProcess Start(IReadOnlyDictionary<string, string?> environment, params string[] args)
     {
-        ProcessStartInfo start = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "experiments.dll"), .. args])
+        string[] command = ["dotnet", Path.Combine(AppContext.BaseDirectory, "experiments.dll"), .. args];
+        if (InterruptIsIgnored())
+        {
+            command = ["env", "--default-signal=INT", .. command];
+        }
+
+        ProcessStartInfo start = new(command[0], command[1..])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -105,6 +111,13 @@ public sealed class ClientProcess : IDisposable
 
         _process.Dispose();
     }
+
+    // A job that a script starts in the background ignores SIGINT, and so does all that it starts: under such a job the program
+    // would rightly never hear of an interruption.
+    private static bool InterruptIsIgnored() =>
+        OperatingSystem.IsLinux() && File.ReadLines("/proc/self/status").Any(line =>
+            line.StartsWith("SigIgn:", StringComparison.Ordinal)
+            && (ulong.Parse(line.AsSpan("SigIgn:".Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture) & 2) != 0);
 
     private static void Append(StringBuilder text, string? line)
     {
