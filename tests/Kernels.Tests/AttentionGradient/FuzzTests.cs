@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.AttentionGradient.LowRank;
 using Experiments.Kernels.Contract;
 using Experiments.Kernels.Polynomials;
 
@@ -23,6 +24,17 @@ public sealed class FuzzTests(ITestOutputHelper log)
     [Fact]
     public void Low_rank_is_its_polynomial_in_every_problem_of_a_random_call() => Run("low-rank", LowRank);
 
+    /// <summary>What soaking found: one key far away and all others tied, whose largest had p from the sum of the others'.</summary>
+    [Theory]
+    [InlineData(12000311)]
+    public void A_case_that_once_failed_does_not_again(long number)
+    {
+        (string what, double ratio, _) = Exact(new Random(Seed(number)));
+        Assert.True(ratio < 1, $"{ratio:G3} of what is allowed: {what}");
+    }
+
+    private static int Seed(long number) => unchecked((int)(number ^ (number >> 32)));
+
     private void Run(string kernel, Func<Random, (string What, double Ratio, bool Refused)> trial)
     {
         int cases = (int)(Number("EXPERIMENTS_FUZZ_CASES") ?? UsualCases), refused = 0;
@@ -35,7 +47,7 @@ public sealed class FuzzTests(ITestOutputHelper log)
             long number = only ?? (first + i);
             try
             {
-                (string what, double ratio, bool fails) = trial(new Random(unchecked((int)(number ^ (number >> 32)))));
+                (string what, double ratio, bool fails) = trial(new Random(Seed(number)));
                 refused += fails ? 1 : 0;
                 Assert.True(ratio < 1, $"{ratio:G3} of what is allowed: {what}");
                 worst = ratio > worst.Ratio ? (ratio, $"case {number}: {what}") : worst;
@@ -64,7 +76,7 @@ public sealed class FuzzTests(ITestOutputHelper log)
             (string What, double Ratio) worst = ("", 0);
             foreach ((AttentionProblem<T> part, GradientOutput<T> output) in parts.Zip(outputs))
             {
-                double logit = RandomProblem.LargestLogit(part.To<double>());
+                double logit = LargestTerms(part.To<double>());
                 foreach ((string what, double ratio) in GradientBars.Ratios(part, output, logit))
                 {
                     worst = ratio > worst.Ratio || double.IsNaN(ratio) ? ($"{what}, {shape}", ratio) : worst;
@@ -79,7 +91,7 @@ public sealed class FuzzTests(ITestOutputHelper log)
     {
         Shape shape = Shape.Draw(random, causal: false, Math.Pow(10, (random.NextDouble() * 3) - 2.5));
         shape = shape with { D = Math.Min(shape.D, 7) };
-        string basis = ((string[])["taylor", "minimax", "chebyshev"])[random.Next(3)];
+        string basis = LowRankChoice.Bases[random.Next(LowRankChoice.Bases.Count)];
         string form = random.Next(2) == 0 ? "paper" : "reverse";
         int degree = random.Next(1, shape.D > 5 ? 4 : 7);
         bool centred = random.Next(4) > 0;
@@ -106,12 +118,9 @@ public sealed class FuzzTests(ITestOutputHelper log)
             (string What, double Ratio) worst = ("", 0);
             foreach ((AttentionProblem<T> part, GradientOutput<T> output) in parts.Zip(outputs))
             {
-                ExpPolynomial polynomial = basis switch
-                {
-                    "taylor" => ExpPolynomial.Taylor(degree, output.FittedRadius),
-                    "minimax" => ExpPolynomial.Minimax(degree, output.FittedRadius),
-                    _ => ExpPolynomial.Chebyshev(degree, output.FittedRadius),
-                };
+                ExpPolynomial polynomial = PolynomialContract.Fit(part, degree, basis, output.FittedRadius, centred);
+                double bound = Bound(part.To<double>(), centred);
+                Assert.InRange(output.FittedRadius, bound * (1 - 1e-5), ExpPolynomial.RoundUp(bound * (1 + 1e-5)));
                 AttentionProblem<double> wide = part.To<double>();
                 (GradientOutput<double> gold, double[] terms) = DenseEmulation.All(
                     wide, polynomial.A, form == "reverse" ? polynomial.A : polynomial.PaperHat(), centred);
@@ -122,7 +131,7 @@ public sealed class FuzzTests(ITestOutputHelper log)
                 double least = GradientBars.Absolute(wide.A1, terms, part.D) / 16, size = terms.Max() / 16;
                 foreach ((string what, double error) in ((string, double)[])[
                     ("dX", Problems.Error(output.DX, gold.DX, least)), ("dQ", Problems.Error(output.DQ!, gold.DQ!, size)),
-                    ("F", Problems.Error(output.Forward, gold.Forward))])
+                    ("F", Problems.Error(output.Forward, gold.Forward, Problems.Product(wide.A3, wide.Y, wide.N, wide.D).Max(Math.Abs) / 16))])
                 {
                     double ratio = part.N == 1 && what != "F" ? 0 : error / bar;
                     worst = ratio > worst.Ratio || double.IsNaN(ratio) ? ($"{what} in {typeof(T).Name}, {drawn}", ratio) : worst;
@@ -131,6 +140,53 @@ public sealed class FuzzTests(ITestOutputHelper log)
 
             return (worst.What, worst.Ratio, false);
         }
+    }
+
+    /// <summary>The largest Σ |a1| |x| |a2| / d: what a logit's rounding is a part of, though the logit itself may be small. One far key
+    /// that lies across a query is where that matters.</summary>
+    private static double LargestTerms(AttentionProblem<double> problem)
+    {
+        int n = problem.N, d = problem.D;
+        double[] q = Problems.Product([.. problem.A1.Select(Math.Abs)], [.. problem.X.Select(Math.Abs)], n, d);
+        double largest = 0;
+        for (int i = 0; i < n; i++)
+        {
+            for (int j = 0; j < n; j++)
+            {
+                double sum = 0;
+                for (int k = 0; k < d; k++)
+                {
+                    sum += q[(i * d) + k] * Math.Abs(problem.A2[(j * d) + k]);
+                }
+
+                largest = Math.Max(largest, sum / d);
+            }
+        }
+
+        return largest;
+    }
+
+    /// <summary>The lesser of two bounds on |q·κ|: what the radius is to be, but for its rounding up.</summary>
+    private static double Bound(AttentionProblem<double> problem, bool centred)
+    {
+        int n = problem.N, d = problem.D;
+        double[] q = Problems.Product(problem.A1, problem.X, n, d), keys = [.. problem.A2];
+        double byColumns = 0;
+        for (int k = 0; k < d; k++)
+        {
+            IEnumerable<int> column = Enumerable.Range(0, n).Select(i => (i * d) + k);
+            double mean = centred ? column.Average(at => keys[at]) : 0;
+            foreach (int at in column)
+            {
+                keys[at] = (keys[at] - mean) / problem.Divisor;
+            }
+
+            byColumns += column.Max(at => Math.Abs(q[at])) * column.Max(at => Math.Abs(keys[at]));
+        }
+
+        return Math.Min(byColumns, Longest(q) * Longest(keys));
+
+        double Longest(double[] rows) => rows.Chunk(d).Max(row => Math.Sqrt(row.Sum(x => x * x)));
     }
 
     /// <summary>The call, which must have the bits that each problem has alone on one thread.</summary>

@@ -66,7 +66,7 @@ internal static class GradientBars
     {
         int n = problem.N, d = problem.D;
         double[] q = Problems.Product(problem.A1, problem.X, n, d), h = Problems.Product(problem.A3, problem.Y, n, d);
-        double[] f = new double[n], c = new double[d], centre = new double[d], queries = new double[n * d], keys = new double[n * d], values = new double[n * d];
+        double[] f = new double[n], c = new double[d], centre = new double[d], middle = new double[d], mixed = new double[d], queries = new double[n * d], keys = new double[n * d], values = new double[n * d];
         for (int i = 0; i < n; i++)
         {
             int seen = problem.Causal ? i + 1 : n;
@@ -83,6 +83,7 @@ internal static class GradientBars
 
             Array.Clear(c);
             Array.Clear(centre);
+            Array.Clear(middle);
             for (int j = 0; j < seen; j++)
             {
                 f[j] /= sum;
@@ -90,25 +91,39 @@ internal static class GradientBars
                 {
                     c[k] += f[j] * h[(j * d) + k];
                     centre[k] += f[j] * problem.A2[(j * d) + k];
+                    middle[k] += f[j] * problem.A3[(j * d) + k];
                 }
             }
 
-            double r = 0;
             for (int k = 0; k < d; k++)
             {
-                double forward = c[k];
-                c[k] -= problem.E[(i * d) + k];
-                r += c[k] * forward;
+                c[k] = Math.Abs(c[k] - problem.E[(i * d) + k]);
+            }
+
+            // c·(h_j − F) term by term: h is a product itself, which cancels where Y is nearly singular.
+            for (int m = 0; m < d; m++)
+            {
+                mixed[m] = 0;
+                for (int k = 0; k < d; k++)
+                {
+                    mixed[m] += Math.Abs(problem.Y[(m * d) + k]) * c[k];
+                }
             }
 
             for (int j = 0; j < seen; j++)
             {
-                double p = Math.Abs(f[j] * (Dot(c, 0, h, j) - r)) / problem.Divisor;
+                double p = 0;
+                for (int m = 0; m < d; m++)
+                {
+                    p += Math.Abs(problem.A3[(j * d) + m] - middle[m]) * mixed[m];
+                }
+
+                p *= f[j] / problem.Divisor;
                 for (int k = 0; k < d; k++)
                 {
                     queries[(i * d) + k] += p * Math.Abs(problem.A2[(j * d) + k] - centre[k]);
                     keys[(j * d) + k] += p * Math.Abs(q[(i * d) + k]);
-                    values[(j * d) + k] += f[j] * Math.Abs(c[k]);
+                    values[(j * d) + k] += f[j] * c[k];
                 }
             }
         }

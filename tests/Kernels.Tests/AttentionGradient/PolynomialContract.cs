@@ -43,7 +43,7 @@ internal static class PolynomialContract
     }
 
     /// <summary>The polynomial that low-rank should have found, from the dense logits of queries rounded as it rounds them.</summary>
-    private static ExpPolynomial Fit<T>(AttentionProblem<T> problem, int degree, string basis, double radius)
+    public static ExpPolynomial Fit<T>(AttentionProblem<T> problem, int degree, string basis, double radius, bool centred = true)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         switch (basis)
@@ -59,8 +59,8 @@ internal static class PolynomialContract
         int n = problem.N, d = problem.D;
         AttentionProblem<double> wide = problem.To<double>();
         double[] q = [.. Problems.Product(wide.A1, wide.X, n, d).Select(x => double.CreateTruncating(T.CreateTruncating(x)))];
-        double[] mean = [.. Enumerable.Range(0, d).Select(k => Enumerable.Range(0, n).Average(j => wide.A2[(j * d) + k]))];
-        double Logit(int i, int j) => Enumerable.Range(0, d).Sum(k => q[(i * d) + k] * (wide.A2[(j * d) + k] - mean[k])) / d;
+        double[] mean = [.. Enumerable.Range(0, d).Select(k => centred ? Enumerable.Range(0, n).Average(j => wide.A2[(j * d) + k]) : 0)];
+        double Logit(int i, int j) => Enumerable.Range(0, d).Sum(k => q[(i * d) + k] * (wide.A2[(j * d) + k] - mean[k])) / problem.Divisor;
         if (basis == "least-squares")
         {
             double[] sample = [.. Enumerable.Range(0, LogitSample.Count(n)).Select(at =>

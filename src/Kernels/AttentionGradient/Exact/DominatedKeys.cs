@@ -5,8 +5,8 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 
 /// <summary>What dominated rows add to the gradients with respect to K = A2 and V = h: plain loops in double, over blocks of keys.</summary>
 /// <remarks>
-/// As in <see cref="DominatedRows{T}"/>, h is taken relative to that of the row's largest key *: p_j = f_j (c·(h_j − h*) − c·G) for
-/// j ≠ *, and p_* is minus their sum, for rows of p sum to 0. Each block runs through the rows in their order, so that no thread adds
+/// As in <see cref="DominatedRows{T}"/>, h is taken relative to that of the row's largest key *: p_j = f_j (c·(h_j − h*) − c·G),
+/// which at * is −f_* c·G: never minus the sum of the others, in which a key that only ties with many loses three digits. Each block runs through the rows in their order, so that no thread adds
 /// to what another has.
 /// </remarks>
 internal sealed class DominatedKeys<T> : Chunks
@@ -21,7 +21,7 @@ internal sealed class DominatedKeys<T> : Chunks
     private readonly int _n, _d;
     private readonly DoubleDouble[] _precise;
     private readonly DoubleDouble[] _firstValue;
-    private readonly double[] _q, _h, _second, _rowSums, _c, _r, _pOfStar;
+    private readonly double[] _q, _h, _second, _rowSums, _c, _r;
     private readonly int[] _star;
 
     public DominatedKeys(AttentionProblem<T> problem, int[] rows, GradientOutput<T> output, CancellationToken cancellation)
@@ -41,7 +41,6 @@ internal sealed class DominatedKeys<T> : Chunks
         _rowSums = new double[rows.Length];
         _c = new double[rows.Length * _d];
         _r = new double[rows.Length];
-        _pOfStar = new double[rows.Length];
         _star = new int[rows.Length];
         for (int r = 0; r < rows.Length; r++)
         {
@@ -70,7 +69,7 @@ internal sealed class DominatedKeys<T> : Chunks
                     }
 
                     double f = Math.Exp(Distance(r, j)) / _rowSums[r];
-                    double p = j == _star[r] ? _pOfStar[r] : f * Slope(r, j);
+                    double p = f * Slope(r, j);
                     for (int k = 0; k < _d; k++)
                     {
                         dV[k] += f * _c[(r * _d) + k];
@@ -132,14 +131,6 @@ internal sealed class DominatedKeys<T> : Chunks
             double g = c[k] / sum;
             c[k] = g + (_h[(star * _d) + k] + (double)(_firstValue[k] - double.CreateTruncating(_problem.E[((long)_rows[r] * _d) + k])));
             _r[r] += c[k] * g;
-        }
-
-        for (int j = 0; j < seen; j++)
-        {
-            if (j != star)
-            {
-                _pOfStar[r] -= Math.Exp(Distance(r, j)) / sum * Slope(r, j);
-            }
         }
     }
 
