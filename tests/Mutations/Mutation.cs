@@ -4,7 +4,7 @@ namespace Experiments.Mutations;
 /// <param name="Text">Stands in the file exactly once.</param>
 /// <param name="Replacement">What it becomes.</param>
 /// <param name="Meaning">What the fault would be.</param>
-/// <param name="Equivalent">Why no test can tell, where none can.</param>
+/// <param name="Equivalent">Why it may live, where it may: the same number, or a loss within what the contract allows.</param>
 internal sealed record Mutation(string File, string Text, string Replacement, string Meaning, string? Equivalent)
 {
     /// <summary>Reads mutations.txt, whose head says how it is written.</summary>

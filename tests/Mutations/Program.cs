@@ -40,9 +40,15 @@ Console.WriteLine("| where | what becomes of it | what that would be | found by 
 foreach (Mutation mutation in mutations)
 {
     Stopwatch watch = Stopwatch.StartNew();
-    string? found = !copy.Apply(mutation)
-        ? "**does not compile**"
-        : copy.Test(quick, FuzzCases, TimeSpan.FromMinutes(1)) ?? Found(slow, TimeSpan.FromMinutes(4));
+    if (!copy.Apply(mutation))
+    {
+        // Says nothing of the tests; the compiler's words are on standard error.
+        survivors.Add($"{mutation.File}: {mutation.Text} (does not compile)");
+        Console.WriteLine($"| {Path.GetFileName(mutation.File)} | {Code(mutation.Text)} → {Code(mutation.Replacement)} | {mutation.Meaning} | **does not compile** |");
+        continue;
+    }
+
+    string? found = copy.Test(quick, FuzzCases, TimeSpan.FromMinutes(1)) ?? Found(slow, TimeSpan.FromMinutes(4));
     killed += found is null ? 0 : 1;
     equivalent += found is null && mutation.Equivalent is not null ? 1 : 0;
     if (found is null && mutation.Equivalent is null)
@@ -50,12 +56,12 @@ foreach (Mutation mutation in mutations)
         survivors.Add($"{mutation.File}: {mutation.Text}");
     }
 
-    string verdict = found ?? (mutation.Equivalent is string why ? $"nobody can: {why}" : "**survives**");
+    string verdict = found ?? (mutation.Equivalent is string why ? $"lives: {why}" : "**survives**");
     Console.WriteLine($"| {Path.GetFileName(mutation.File)} | {Code(mutation.Text)} → {Code(mutation.Replacement)} | {mutation.Meaning} | {verdict} |");
     Console.Error.WriteLine($"{watch.Elapsed.TotalSeconds:F0} s");
 }
 
-Console.WriteLine($"\n{killed} of {mutations.Length} found, {equivalent} that nobody can find, {survivors.Count} that survive.");
+Console.WriteLine($"\n{killed} of {mutations.Length} found, {equivalent} that may live, {survivors.Count} that survive or do not compile.");
 return survivors.Count == 0 ? 0 : 2;
 
 // Between guard pages only on this processor as it is: the child's own test, without the parent.
