@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using Experiments.Mutations;
 
-// Spoils the kernels in one place at a time and asks the tests of the kernels whether they notice. Some ten minutes; see RESULTS.md.
+// Spoils the kernels in one place at a time and asks the tests of the kernels whether they notice. Half an hour; see RESULTS.md.
 //   dotnet run -c Release --project tests/Mutations [-- PART-OF-A-FILE-NAME-OR-TEXT ...]
 const int FuzzCases = 60;
 string[] quick = ["AttentionGradient.FuzzTests", "AttentionGradient.GradientsTests", "AttentionGradient.GradientCallTests", "Numbers.ExponentialTests"];
