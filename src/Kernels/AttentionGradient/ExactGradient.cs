@@ -69,13 +69,14 @@ public sealed class ExactGradient : IGradientKernel
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Compute<V, T>(
+    private static unsafe void Compute<V, T>(
         AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
         where V : struct, ILanes<V, T>
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int d = problem.D;
-        double[] dX = new double[d * d], dY = new double[d * d];
+        using AlignedBuffer<double> sums = AlignedBuffer<double>.Zeroed(2L * d * d);
+        Span<double> dX = new(sums.Start, d * d), dY = new(sums.Start + (d * d), d * d);
         context.Phase?.Invoke("project");
         using LaneRows<V, T> rows = new(problem, set, output, context);
         rows.Prepare();

@@ -1,5 +1,7 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
 
 namespace Experiments.Kernels.Numbers;
 
@@ -74,7 +76,15 @@ internal abstract class Chunks
             {
                 Span<double> into = rows.Slice(i * width, width);
                 ReadOnlySpan<double> from = rows.Slice((i + stride) * width, width);
-                for (int k = 0; k < width; k++)
+                ref double to = ref MemoryMarshal.GetReference(into);
+                ref double part = ref MemoryMarshal.GetReference(from);
+                int k = 0;
+                for (; k <= width - Vector<double>.Count; k += Vector<double>.Count)
+                {
+                    (Vector.LoadUnsafe(ref to, (nuint)k) + Vector.LoadUnsafe(ref part, (nuint)k)).StoreUnsafe(ref to, (nuint)k);
+                }
+
+                for (; k < width; k++)
                 {
                     into[k] += from[k];
                 }

@@ -40,4 +40,7 @@ internal unsafe interface ILanes<TSelf, T>
     static abstract T Sum(TSelf a);
 
     void Store(T* to);
+
+    /// <summary>to[i] += factor × lane i, in double.</summary>
+    void AddTo(double* to, double factor);
 }

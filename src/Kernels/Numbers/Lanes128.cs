@@ -56,4 +56,20 @@ internal readonly unsafe struct Lanes128<T>(Vector128<T> value) : ILanes<Lanes12
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(T* to) => Vector128.Store(_value, to);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void AddTo(double* to, double factor)
+    {
+        Vector128<double> by = Vector128.Create(factor);
+        if (typeof(T) == typeof(double))
+        {
+            Vector128.Store(Vector128.Load(to) + (_value.AsDouble() * by), to);
+            return;
+        }
+
+        (Vector128<double> lower, Vector128<double> upper) = Vector128.Widen(_value.AsSingle());
+        Vector128.Store(Vector128.Load(to) + (lower * by), to);
+        to += Vector128<double>.Count;
+        Vector128.Store(Vector128.Load(to) + (upper * by), to);
+    }
 }

@@ -56,4 +56,20 @@ internal readonly unsafe struct Lanes256<T>(Vector256<T> value) : ILanes<Lanes25
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(T* to) => Vector256.Store(_value, to);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void AddTo(double* to, double factor)
+    {
+        Vector256<double> by = Vector256.Create(factor);
+        if (typeof(T) == typeof(double))
+        {
+            Vector256.Store(Vector256.Load(to) + (_value.AsDouble() * by), to);
+            return;
+        }
+
+        (Vector256<double> lower, Vector256<double> upper) = Vector256.Widen(_value.AsSingle());
+        Vector256.Store(Vector256.Load(to) + (lower * by), to);
+        to += Vector256<double>.Count;
+        Vector256.Store(Vector256.Load(to) + (upper * by), to);
+    }
 }

@@ -56,4 +56,20 @@ internal readonly unsafe struct Lanes512<T>(Vector512<T> value) : ILanes<Lanes51
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(T* to) => Vector512.Store(_value, to);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void AddTo(double* to, double factor)
+    {
+        Vector512<double> by = Vector512.Create(factor);
+        if (typeof(T) == typeof(double))
+        {
+            Vector512.Store(Vector512.Load(to) + (_value.AsDouble() * by), to);
+            return;
+        }
+
+        (Vector512<double> lower, Vector512<double> upper) = Vector512.Widen(_value.AsSingle());
+        Vector512.Store(Vector512.Load(to) + (lower * by), to);
+        to += Vector512<double>.Count;
+        Vector512.Store(Vector512.Load(to) + (upper * by), to);
+    }
 }

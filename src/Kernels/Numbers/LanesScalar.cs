@@ -58,4 +58,7 @@ internal readonly unsafe struct LanesScalar<T>(T value) : ILanes<LanesScalar<T>,
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void Store(T* to) => *to = _value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void AddTo(double* to, double factor) => *to += factor * double.CreateTruncating(_value);
 }

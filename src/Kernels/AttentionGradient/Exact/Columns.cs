@@ -77,6 +77,32 @@ internal static unsafe class Columns<V, T>
         }
     }
 
+    /// <summary>The same rows, with zeros between d and <paramref name="stride"/>.</summary>
+    public static void Pad(T* rows, int n, int d, int stride, T* to)
+    {
+        for (int i = 0; i < n; i++)
+        {
+            new ReadOnlySpan<T>(rows + ((long)i * d), d).CopyTo(new(to + ((long)i * stride), d));
+            new Span<T>(to + ((long)i * stride) + d, stride - d).Clear();
+        }
+    }
+
+    /// <summary>to[i] += factor from[i], in double.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void AddTo(T* from, int count, double factor, double* to)
+    {
+        int i = 0;
+        for (; i <= count - V.Count; i += V.Count)
+        {
+            V.Load(from + i).AddTo(to + i, factor);
+        }
+
+        for (; i < count; i++)
+        {
+            to[i] += factor * double.CreateTruncating(from[i]);
+        }
+    }
+
     /// <summary>About the mean of n rows of d, taken from the first row, so that identical rows have exactly themselves.</summary>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     public static void Mean(T* rows, int n, int d, T* mean)

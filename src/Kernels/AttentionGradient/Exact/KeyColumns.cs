@@ -30,7 +30,7 @@ internal sealed unsafe class KeyColumns<V, T>(
     protected override void Take()
     {
         int depth = _d + 1;
-        using AlignedBuffer<T> memory = new((((long)2 * Tile) + (2 * depth) + (4 * stride) + 3) * Width);
+        using AlignedBuffer<T> memory = new((((long)2 * Tile) + (2 * depth) + (4 * stride) + 2) * Width);
         T* e = memory.Start, p = e + ((long)Tile * Width), key = p + ((long)Tile * Width), value = key + ((long)depth * Width);
         T* sums = value + ((long)depth * Width), part = sums + (2L * stride * Width), zero = part + (2L * stride * Width);
         T* unwanted = zero + Width;
@@ -51,7 +51,7 @@ internal sealed unsafe class KeyColumns<V, T>(
                     int tile = Math.Min(Tile, end - row);
                     long at = (long)row * stride, deep = (long)row * depth;
                     Tiles<V, T>.Dot<Plain<V, T>>(rows.Queries + deep, depth, tile, key, depth, zero, e, e);
-                    Tiles<V, T>.Powers<OpenBelow>(e, tile, unwanted);
+                    Tiles<V, T>.Powers<Again>(e, tile, unwanted);
                     for (int i = row; problem.Causal && i < Math.Min(row + tile, first + Width - 1); i++)
                     {
                         // Row i sees key j ≤ i only.

@@ -10,12 +10,13 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 ///   G = Σ f v;  F = (G + mean) Y;  c = F − E;  c̃ = Y c;  p = f (c̃·v − c̃·G);  dQ = Σ p κ;  dX = A1ᵀ dQ / divisor;  dY = (G + mean)ᵀ c.
 /// So four products of d multiply-adds and one exponential a pair, and h = A3 Y is never made.
 ///
-/// Range     A block whose logits cannot spread by more than 3, nor by more than log(n / 4), by Cauchy and Schwarz, needs no maximum.
+/// Range     By Cauchy and Schwarz |s| ≤ max‖q‖ max‖κ‖ / divisor within a block. Where that keeps e^s in range, no maximum is subtracted.
 ///           Any other block first looks for its rows' largest logits, at the price of a fifth product.
 /// Dominated A row is not done here if one key has more than a quarter of it, as c̃·v − c̃·G would lose the digits that the other keys
 ///           have left; nor if keys that tie for the largest have all but an eighth of it, since they may be one key several times, and
 ///           their shares of dQ = Σ p κ then cancel but for what the others have. <see cref="DominatedRows"/> lists them, for
-///           the careful way. In a block that needs no maximum neither can be: whatever ties, the others have e⁻³ of their share.
+///           the careful way. Σ e² and max e beside Σ e tell. Where logits spread by at most 3 and by at most log(n / 4), neither can
+///           be, and nothing is watched: whatever ties, the others have e⁻³ of their share.
 /// Cache     Each tile of keys serves up to <see cref="MostBlocks"/> blocks before the next is fetched: one block's work is 0.4 of a
 ///           multiply-add a byte, which no second-level cache feeds at full speed.
 /// Scratch   The blocks' exponentials stay in memory, W n numbers a block, for the second half; beyond
@@ -45,7 +46,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private const double Slack = 1.001;
 
     // Logits that spread by less, in units of log 2, leave every key e⁻³ of its share of the row: about four bits can cancel.
-    private const double Narrow = 3 * LogE;
+    private const double NarrowSpread = 3 * LogE;
+
+    // Logits that spread by less, in units of log 2, are taken as they are: Σ e and Σ e² are then below n 2^32 and n 2^64. (A further
+    // reach would have c̃ / l underflow in float32 where residuals are of 1e-20.)
+    private const double WideSpread = 64;
 
     // What keys that do not tie must have of a row: three bits can cancel then. (With 1/32, at 0.044 of a row, crowds of equal keys were
     // seen to reach the bar.)
@@ -60,7 +65,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly CancellationToken _cancellation;
     private readonly int _n, _d, _stride, _tile, _rowsPerChunk, _share;
     private readonly bool _statistics, _keeps;
-    private readonly AlignedBuffer<T> _keys, _values, _xT, _y, _yT;
+    private readonly AlignedBuffer<T> _keys, _values, _x, _y;
     private readonly AlignedBuffer<double> _shares;
     private readonly List<int>[] _dominated;
     private readonly RowsForKeys<T>? _forKeys;
@@ -97,9 +102,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         _keys = new((long)_n * _stride);
         _values = new((long)_n * _stride);
-        _xT = new((long)_d * _d);
-        _y = new((long)_d * _d);
-        _yT = new((long)_d * _d);
+        _x = new((long)_d * _stride);
+        _y = new((long)_d * _stride);
     }
 
     public int ChunkCount { get; }
@@ -124,8 +128,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     public static double Bytes(int n, int rows, int d, int threads)
     {
         double stride = Stride(d), width = Width;
-        double operands = ((2 * n * stride) + (3.0 * d * d)) * sizeof(T);
-        double block = ((Keeps(n) ? n : TileOf(d)) + (12 * stride)) * width;
+        double operands = 2 * (n + (double)d) * stride * sizeof(T);
+        double block = ((Keeps(n) ? n : TileOf(d)) + (Block.Wides * stride) + Block.Vectors) * width;
         double scratch = (MostBlocks * (block + ((stride + width) * width))) + ((TileOf(d) + 4) * width);
         int chunks = (rows + RowsPerChunk(rows, d) - 1) / RowsPerChunk(rows, d);
         return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (chunks * ((2.0 * d * d) + Extras) * 8);
@@ -135,7 +139,6 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Prepare()
     {
-        double scale = LogE / _problem.Divisor;
         fixed (T* a2 = _problem.A2, a3 = _problem.A3, keyMean = _keyMean, valueMean = _valueMean)
         {
             Columns<V, T>.Mean(a2, _n, _d, keyMean);
@@ -145,20 +148,22 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start);
         }
 
-        for (int k = 0; k < _d; k++)
+        double[] meanF = new double[_stride];
+        fixed (T* x = _problem.X, y = _problem.Y)
+        fixed (double* sums = meanF)
         {
-            double mean = 0;
+            Columns<V, T>.Pad(x, _d, _d, _stride, _x.Start);
+            Columns<V, T>.Pad(y, _d, _d, _stride, _y.Start);
             for (int m = 0; m < _d; m++)
             {
-                T y = _problem.Y[(m * _d) + k];
-                mean += double.CreateTruncating(_valueMean[m]) * double.CreateTruncating(y);
-                _xT.Start[(k * _d) + m] = T.CreateTruncating(double.CreateTruncating(_problem.X[(m * _d) + k]) * scale);
-                _y.Start[(m * _d) + k] = y;
-                _yT.Start[(k * _d) + m] = y;
+                Columns<V, T>.AddTo(_y.Start + ((long)m * _stride), _stride, double.CreateTruncating(_valueMean[m]), sums);
             }
+        }
 
-            _meanF[k] = T.CreateTruncating(mean);
-            _meanFLow[k] = T.CreateTruncating(mean - double.CreateTruncating(_meanF[k]));
+        for (int k = 0; k < _d; k++)
+        {
+            _meanF[k] = T.CreateTruncating(meanF[k]);
+            _meanFLow[k] = T.CreateTruncating(meanF[k] - double.CreateTruncating(_meanF[k]));
         }
     }
 
@@ -176,9 +181,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         ReduceTree(new Span<double>(_shares.Start, ChunkCount * _share), ChunkCount, _share);
         Span<double> sums = Share(0);
+        double divisor = _problem.Divisor;
         for (int i = 0; i < _d * _d; i++)
         {
-            dX[i] += sums[i] / _problem.Divisor;
+            dX[i] += sums[i] / divisor;
             dY[i] += sums[(_d * _d) + i];
         }
 
@@ -195,9 +201,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _forKeys?.Dispose();
         _keys.Dispose();
         _values.Dispose();
-        _xT.Dispose();
+        _x.Dispose();
         _y.Dispose();
-        _yT.Dispose();
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -249,19 +254,19 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         foreach (Block block in blocks)
         {
-            block.Bounded = Queries(block);
+            block.Range = Queries(block);
             if (_statistics)
             {
                 Survey(block, scratch.P, share[(2 * _d * _d)..]);
             }
 
-            if (block.Bounded)
+            if (block.Range == Range.Open)
             {
-                block.ClearStart();
+                Largest(block, scratch.P);
             }
             else
             {
-                Largest(block, scratch.P);
+                block.ClearStart();
             }
         }
 
@@ -345,18 +350,18 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                 Tiles<V, T>.Accumulate(scratch.Left + m, _stride, scratch.Right, rows, scratch.Product);
                 for (int i = m; i < Math.Min(_d, m + 4); i++)
                 {
-                    for (int k = 0; k < columns; k++)
+                    fixed (double* to = &sums[(i * _d) + panel])
                     {
-                        sums[(i * _d) + panel + k] += double.CreateTruncating(scratch.Product[((i - m) * Width) + k]);
+                        Columns<V, T>.AddTo(scratch.Product + ((long)(i - m) * Width), columns, 1, to);
                     }
                 }
             }
         }
     }
 
-    /// <summary>The rows of A1 and their queries, in units of log 2. True when no key can dominate any of them.</summary>
+    /// <summary>The rows of A1 and their queries, in units of log 2, and how far their logits may lie apart.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private bool Queries(Block block)
+    private Range Queries(Block block)
     {
         fixed (T* a1 = &_rows.A1[(long)block.First * _d])
         {
@@ -364,13 +369,20 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
 
         T* q = block.Q, squares = block.Inverse;
-        Tiles<V, T>.Dot<Plain<V, T>>(_xT.Start, _d, _d, block.A1, _d, block.Zero, q, q);
+        Multiply(block.A1, _x, q);
         new Span<T>(squares, Width).Clear();
+
+        // In two parts, or every logit would be off by the same part in 10⁷, and those that are large by much.
+        double scale = LogE / _problem.Divisor;
+        T rounded = T.CreateTruncating(scale);
+        V high = V.Broadcast(rounded), low = V.Broadcast(T.CreateTruncating(scale - double.CreateTruncating(rounded)));
         for (int i = 0; i < _d * Width; i += Width)
         {
             for (int v = 0; v < Width; v += V.Count)
             {
                 V value = V.Load(q + i + v);
+                value = V.MulAdd(value, low, value * high);
+                value.Store(q + i + v);
                 V.MulAdd(value, value, V.Load(squares + v)).Store(squares + v);
             }
         }
@@ -380,12 +392,24 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         {
             double spread = 2 * Math.Sqrt(double.CreateTruncating(squares[v]) * Slack) * _longestKey;
             widest = spread <= widest ? widest : spread;
-            block.Wide[v] = !(spread <= Narrow);
+            block.Wide[v] = !(spread <= NarrowSpread);
         }
 
-        // False for NaN.
+        // NaN is open.
         int fewest = _problem.Causal ? _rows.PlaceOf(block.First) + 1 : _n;
-        return widest <= Math.Min(Narrow, Math.Log2(fewest) - 2);
+        return widest <= Math.Min(NarrowSpread, Math.Log2(fewest) - 2) ? Range.Narrow
+            : widest <= WideSpread ? Range.Wide : Range.Open;
+    }
+
+    /// <summary>product = rows × matrix, where rows and product are [column][W].</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Multiply(T* rows, AlignedBuffer<T> matrix, T* product)
+    {
+        new Span<T>(product, _stride * Width).Clear();
+        for (int k = 0; k < _stride; k += 4)
+        {
+            Tiles<V, T>.Accumulate(matrix.Start + k, _stride, rows, _d, product + ((long)k * Width));
+        }
     }
 
     /// <summary>The largest |logit| and the sum of squares, in units of log 2 and of keys as they were given.</summary>
@@ -489,13 +513,17 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         bool hides = _problem.Causal && key + count > _rows.PlaceOf(block.First) + 1;
         T* into = hides ? block.Unwanted : sums;
         Tiles<V, T>.Dot<Plain<V, T>>(_keys.Start + ((long)key * _stride), _stride, count, block.Q, _d, block.Start, to, to);
-        if (block.Bounded)
+        switch (block.Range)
         {
-            Tiles<V, T>.Powers<Bounded>(to, count, into);
-        }
-        else
-        {
-            Tiles<V, T>.Powers<OpenBelow>(to, count, into);
+            case Range.Narrow:
+                Tiles<V, T>.Powers<Narrow>(to, count, into);
+                break;
+            case Range.Wide:
+                Tiles<V, T>.Powers<Wide>(to, count, into);
+                break;
+            default:
+                Tiles<V, T>.Powers<Open>(to, count, into);
+                break;
         }
 
         if (hides)
@@ -503,25 +531,26 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Hide(block, key, count, to, T.Zero);
             for (int j = 0; j < count; j++)
             {
-                T* e = to + ((long)j * Width);
+                T* e = to + ((long)j * Width), squares = sums + Width, largest = squares + Width;
                 Add(e, sums, 3);
                 for (int v = 0; v < Width; v += V.Count)
                 {
                     V x = V.Load(e + v);
-                    V.MulAdd(x, x, V.Load(sums + Width + v)).Store(sums + Width + v);
+                    V.MulAdd(x, x, V.Load(squares + v)).Store(squares + v);
+                    V.Max(V.Load(largest + v), x).Store(largest + v);
                 }
             }
         }
     }
 
-    /// <summary>Row sums, the sums of the exponentials' squares where a maximum was taken, and Σ e^s v.</summary>
+    /// <summary>Row sums, where it is watched the sums of the exponentials' squares and the largest, and Σ e^s v.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Forward(Span<Block> blocks)
     {
         int keys = 0;
         foreach (Block block in blocks)
         {
-            new Span<T>(block.Sums, (_stride + 2) * Width).Clear();
+            new Span<T>(block.Sums, (_stride + 3) * Width).Clear();
             keys = Math.Max(keys, block.Keys);
         }
 
@@ -531,7 +560,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             int end = Math.Min(keys, span + Span);
             foreach (Block block in blocks)
             {
-                new Span<T>(block.Part, (_stride + 2) * Width).Clear();
+                new Span<T>(block.Part, (_stride + 3) * Width).Clear();
             }
 
             for (int key = span; key < end; key += _tile)
@@ -557,6 +586,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             foreach (Block block in blocks)
             {
                 Add(block.Part, block.Sums, 3 * (_stride + 2));
+                for (long v = (_stride + 2) * Width; v < (_stride + 3) * Width; v += V.Count)
+                {
+                    V.Max(V.Load(block.Sums + v), V.Load(block.Part + v)).Store(block.Sums + v);
+                }
             }
         }
     }
@@ -636,7 +669,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             }
         }
 
-        Tiles<V, T>.Dot<Plain<V, T>>(_yT.Start, _d, _d, g, _d, block.Zero, f, f);
+        Multiply(g, _y, f);
         fixed (T* e = &_rows.E[(long)block.First * _d], forward = &_output.Forward[(long)block.First * _d])
         {
             // c takes E first. What stands against E is the mean's F in two parts, so that where they are close their
@@ -661,9 +694,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             double sum = 0, least = double.PositiveInfinity;
             for (int v = 0; v < Width; v++)
             {
-                // NaN takes the careful way as well.
                 double rowSum = double.CreateTruncating(rowSums[v]);
-                if (v < block.Rows && (block.Bounded || (rowSum >= 4 && !IsTied(block, v, rowSum))))
+                if (v < block.Rows && (block.Range == Range.Narrow || IsShared(block, v, ref rowSum)))
                 {
                     least = Math.Min(least, rowSum);
                     sum += double.CreateTruncating(losses[v]);
@@ -686,7 +718,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             share[(2 * _d * _d) + 1] = Math.Min(share[(2 * _d * _d) + 1], least);
         }
 
-        Tiles<V, T>.Dot<Plain<V, T>>(_y.Start, _d, _d, c, _d, block.Zero, mixedC, mixedC);
+        Tiles<V, T>.Dot<Plain<V, T>>(_y.Start, _stride, _d, c, _d, block.Zero, mixedC, mixedC);
         for (int v = 0; v < Width; v += w)
         {
             V r = V.Zero, over = V.Load(inverse + v);
@@ -706,10 +738,20 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
-    /// <summary>Whether keys that tie for the largest logit have nearly all of a row: where e is 1, e² is 1 as well.</summary>
-    private bool IsTied(Block block, int v, double rowSum) =>
-        block.Wide[v]
-        && rowSum - double.CreateTruncating(block.Sums[((_stride + 1) * Width) + v]) < LeastBesideTies * rowSum;
+    /// <summary>Whether many keys share a row: none has more than a quarter, and those that tie for the largest logit not nearly all,
+    /// as e² / max e is e where they tie and less elsewhere. Takes the row's sum relative to its largest.</summary>
+    private bool IsShared(Block block, int v, ref double rowSum)
+    {
+        T* squares = block.Sums + ((_stride + 1L) * Width), largest = squares + Width;
+        double square = double.CreateTruncating(squares[v]);
+
+        // Of NaN the open range makes small numbers, next to which nothing is large: there the largest is 1, or the row goes the careful way.
+        double most = block.Range == Range.Open ? 1 : double.CreateTruncating(largest[v]);
+        rowSum /= most;
+
+        // False for NaN.
+        return rowSum >= 4 && (!block.Wide[v] || rowSum - (square / (most * most)) >= LeastBesideTies * rowSum);
+    }
 
     /// <summary>What the keys' gradients need of these rows; nothing of a dominated one.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -746,11 +788,19 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    /// <summary>How far a block's logits may lie apart: what <see cref="IRange"/> knows when compiled, told from the data.</summary>
+    private enum Range
+    {
+        Narrow,
+        Wide,
+        Open,
+    }
+
     /// <summary>A block of rows and what a thread keeps of it; [column][W] arrays and [W] vectors.</summary>
     private sealed class Block
     {
         public const int Wides = 9;
-        public const int Vectors = 10;
+        public const int Vectors = 13;
 
         public Block(T* at, int kept, int stride)
         {
@@ -765,8 +815,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             E = Next((long)kept * Width);
             A1 = Next(wide);
             Q = Next(wide);
-            Part = Next(wide + (2 * Width));
-            Sums = Next(wide + (2 * Width));
+            Part = Next(wide + (3 * Width));
+            Sums = Next(wide + (3 * Width));
             F = Next(wide);
             C = Next(wide);
             MixedC = Next(wide);
@@ -775,7 +825,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Start = Next(Width);
             MinusR = Next(Width);
             Inverse = Next(Width);
-            Unwanted = Next(2 * Width);
+            Unwanted = Next(3 * Width);
             Zero = Next(Width);
             new Span<T>(Zero, Width).Clear();
         }
@@ -788,10 +838,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         /// <summary>How many keys any of the rows sees.</summary>
         public int Keys { get; private set; }
 
-        /// <summary>Whether the logits cannot spread so far that any of the rows is dominated.</summary>
-        public bool Bounded { get; set; }
+        /// <summary>How far the logits of any of the rows may lie apart.</summary>
+        public Range Range { get; set; }
 
-        /// <summary>Row by row, whether the logits may spread by more than <see cref="Narrow"/>.</summary>
+        /// <summary>Row by row, whether the logits may spread by more than <see cref="NarrowSpread"/>.</summary>
         public bool[] Wide { get; } = new bool[Width];
 
         public List<int> Dominated { get; } = [];
@@ -803,7 +853,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         public T* Q { get; }
 
-        /// <summary>Sums over a span of keys: the columns', then the row sums and those of the exponentials' squares.</summary>
+        /// <summary>Sums over a span of keys: the columns', then the row sums, those of the exponentials' squares, and the largest of
+        /// the exponentials.</summary>
         public T* Part { get; }
 
         public T* Sums { get; }

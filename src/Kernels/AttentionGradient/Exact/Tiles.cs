@@ -82,10 +82,10 @@ internal static unsafe class Tiles<V, T>
     }
 
     /// <summary>s[j] = 2^s[j] in place, and sums += Σ_j s[j], for j below <paramref name="count"/>; each of s[j], sums is W numbers.
-    /// Where the range is open, Σ_j s[j]² is added to the W numbers after the sums.</summary>
+    /// A range that is watched adds Σ_j s[j]² to the W numbers after the sums, and keeps the largest in the W after those.</summary>
     /// <remarks>A loop of its own, after <see cref="Dot"/> has left the logits in the first-level cache: beside twelve accumulators
     /// there is no register for a constant.</remarks>
-    /// <typeparam name="TRange">Whether logits may lie below the range of 2^x.</typeparam>
+    /// <typeparam name="TRange">How far the logits may lie apart.</typeparam>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     public static void Powers<TRange>(T* s, int count, T* sums)
         where TRange : struct, IRange
@@ -93,17 +93,18 @@ internal static unsafe class Tiles<V, T>
         int w = V.Count;
         V least = V.Broadcast(Exponential<V, T>.Least);
         V s0 = V.Load(sums), s1 = V.Load(sums + w), s2 = V.Load(sums + (2 * w));
-        T* squares = sums + (3 * w);
-        V q0 = V.Zero, q1 = V.Zero, q2 = V.Zero;
-        if (TRange.Open)
+        T* squares = sums + (3 * w), largest = squares + (3 * w);
+        V q0 = V.Zero, q1 = V.Zero, q2 = V.Zero, m0 = V.Zero, m1 = V.Zero, m2 = V.Zero;
+        if (TRange.IsWatched)
         {
             (q0, q1, q2) = (V.Load(squares), V.Load(squares + w), V.Load(squares + (2 * w)));
+            (m0, m1, m2) = (V.Load(largest), V.Load(largest + w), V.Load(largest + (2 * w)));
         }
 
         for (int j = 0; j < count; j++)
         {
             V x0 = V.Load(s), x1 = V.Load(s + w), x2 = V.Load(s + (2 * w));
-            if (TRange.Open)
+            if (TRange.IsOpen)
             {
                 x0 = V.Max(x0, least);
                 x1 = V.Max(x1, least);
@@ -119,11 +120,14 @@ internal static unsafe class Tiles<V, T>
             s0 += x0;
             s1 += x1;
             s2 += x2;
-            if (TRange.Open)
+            if (TRange.IsWatched)
             {
                 q0 = V.MulAdd(x0, x0, q0);
                 q1 = V.MulAdd(x1, x1, q1);
                 q2 = V.MulAdd(x2, x2, q2);
+                m0 = V.Max(m0, x0);
+                m1 = V.Max(m1, x1);
+                m2 = V.Max(m2, x2);
             }
 
             s += 3 * w;
@@ -132,11 +136,14 @@ internal static unsafe class Tiles<V, T>
         s0.Store(sums);
         s1.Store(sums + w);
         s2.Store(sums + (2 * w));
-        if (TRange.Open)
+        if (TRange.IsWatched)
         {
             q0.Store(squares);
             q1.Store(squares + w);
             q2.Store(squares + (2 * w));
+            m0.Store(largest);
+            m1.Store(largest + w);
+            m2.Store(largest + (2 * w));
         }
     }
 
@@ -224,18 +231,44 @@ internal readonly unsafe struct Times<V, T> : IEnding<V, T>
     public static V Of(V sum, T* factor) => sum * V.Load(factor);
 }
 
-/// <summary>Whether a logit may lie below the range of 2^x, where it then counts as the least number in it.</summary>
+/// <summary>What is known of a tile's logits, and so what must be done beside 2^s and its sum.</summary>
 internal interface IRange
 {
-    static abstract bool Open { get; }
+    /// <summary>Whether a logit may lie below the range of 2^x; it then counts as the least number in it.</summary>
+    static abstract bool IsOpen { get; }
+
+    /// <summary>Whether a key, or keys that tie, may have nearly all of a row, which the squares and the largest tell.</summary>
+    static abstract bool IsWatched { get; }
 }
 
-internal readonly struct Bounded : IRange
+/// <summary>Logits so near to each other that no key can have much of a row.</summary>
+internal readonly struct Narrow : IRange
 {
-    public static bool Open => false;
+    public static bool IsOpen => false;
+
+    public static bool IsWatched => false;
 }
 
-internal readonly struct OpenBelow : IRange
+/// <summary>Logits that stay within the range of 2^x.</summary>
+internal readonly struct Wide : IRange
 {
-    public static bool Open => true;
+    public static bool IsOpen => false;
+
+    public static bool IsWatched => true;
+}
+
+/// <summary>Any logits, less the row's largest.</summary>
+internal readonly struct Open : IRange
+{
+    public static bool IsOpen => true;
+
+    public static bool IsWatched => true;
+}
+
+/// <summary>Any logits, less the row's largest, of rows that were watched before.</summary>
+internal readonly struct Again : IRange
+{
+    public static bool IsOpen => true;
+
+    public static bool IsWatched => false;
 }
