@@ -229,7 +229,7 @@ public static partial class KernelContract
             }
 
             double floor = ulp * 4 * (20 + logit), least = PlainGradient.LeastScale(wide);
-            double plain = RandomProblem.Error(PlainGradient.Compute(problem), gold.DX, least);
+            double plain = RandomProblem.Error(PlainGradient.Compute(problem).DX, gold.DX, least);
             GradientOutput<T> output = Run(kernel, problem, settings, 1, cancellation);
             double error = RandomProblem.Error(output.DX, gold.DX, least), bar = (2 * plain) + floor;
             Require(error <= bar,
