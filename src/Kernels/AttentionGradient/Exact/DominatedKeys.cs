@@ -18,7 +18,7 @@ internal sealed class DominatedKeys<T> : Chunks
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int[] _rows;
-    private readonly int _n, _d;
+    private readonly int _seen, _d;
     private readonly DoubleDouble[] _precise;
     private readonly DoubleDouble[] _firstValue;
     private readonly double[] _q, _h, _second, _rowSums, _c, _r;
@@ -30,9 +30,9 @@ internal sealed class DominatedKeys<T> : Chunks
         _output = output;
         _cancellation = cancellation;
         _rows = rows;
-        _n = problem.N;
+        _seen = problem.Causal ? rows[^1] + 1 : problem.N;
         _d = problem.D;
-        ChunkCount = (_n + KeysPerChunk - 1) / KeysPerChunk;
+        ChunkCount = (_seen + KeysPerChunk - 1) / KeysPerChunk;
         _precise = Queries();
         _q = [.. _precise.Select(q => (double)q)];
         _firstValue = Product(problem.A3, problem.Y, [0]);
@@ -56,7 +56,7 @@ internal sealed class DominatedKeys<T> : Chunks
         double[] dK = new double[_d], dV = new double[_d];
         for (int chunk = Next(); chunk >= 0; chunk = Next())
         {
-            for (int j = chunk * KeysPerChunk; j < Math.Min(_n, (chunk + 1) * KeysPerChunk); j++)
+            for (int j = chunk * KeysPerChunk; j < Math.Min(_seen, (chunk + 1) * KeysPerChunk); j++)
             {
                 _cancellation.ThrowIfCancellationRequested();
                 Array.Clear(dK);
@@ -96,7 +96,7 @@ internal sealed class DominatedKeys<T> : Chunks
 
     private void Softmax(int r)
     {
-        int seen = _problem.Causal ? _rows[r] + 1 : _n, star = 0;
+        int seen = _problem.Causal ? _rows[r] + 1 : _seen, star = 0;
         double largest = double.NegativeInfinity, second = double.NegativeInfinity, sum = 0;
         for (int j = 0; j < seen; j++)
         {
@@ -199,9 +199,9 @@ internal sealed class DominatedKeys<T> : Chunks
     /// of h itself.</summary>
     private double[] Values()
     {
-        double[] h = new double[checked(_n * _d)];
+        double[] h = new double[checked(_seen * _d)];
         int[] row = new int[1];
-        for (int i = 0; i < _n; i++)
+        for (int i = 0; i < _seen; i++)
         {
             row[0] = i;
             DoubleDouble[] value = Product(_problem.A3, _problem.Y, row);

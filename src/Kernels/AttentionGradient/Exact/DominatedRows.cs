@@ -37,7 +37,8 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int[] _rows;
-    private readonly int _n, _d, _wide, _even, _keys, _rowsPerChunk, _share;
+    // Under a mask the dominated rows are mostly the first, and need the first keys only.
+    private readonly int _seen, _d, _wide, _even, _keys, _rowsPerChunk, _share;
     private readonly double[] _q, _qLow, _h, _hLow, _a2Wide, _shares;
     private readonly T[] _a2, _a3, _hT;
 
@@ -51,18 +52,18 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         _problem = problem;
         _output = output;
         _cancellation = cancellation;
-        _n = problem.N;
+        _seen = problem.Causal ? set.PlaceOf(rows[^1]) + 1 : problem.N;
         _d = problem.D;
         _wide = Projection.Padded(_d);
         _even = _d + (_d & 1);
-        _keys = PaddedKeys(_n);
+        _keys = PaddedKeys(_seen);
         _rowsPerChunk = RowsPerChunk(rows.Length);
         ChunkCount = CountChunks(rows.Length);
         _share = (2 * _d * _d) + Extras;
         _q = ScratchMemory.Rent<double>(checked(rows.Length * _wide));
         _qLow = ScratchMemory.Rent<double>(rows.Length * _wide);
-        _h = ScratchMemory.Rent<double>(checked(_n * _wide));
-        _hLow = ScratchMemory.Rent<double>(_n * _wide);
+        _h = ScratchMemory.Rent<double>(checked(_seen * _wide));
+        _hLow = ScratchMemory.Rent<double>(_seen * _wide);
         _a2Wide = ScratchMemory.Rent<double>(checked(_keys * _even));
         _a2 = typeof(T) == typeof(double) ? (T[])(object)_a2Wide : ScratchMemory.Rent<T>(_keys * _even);
         _a3 = ScratchMemory.Rent<T>(_keys * _even);
@@ -100,10 +101,10 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     public void Prepare()
     {
         const int Step = 1024;
-        for (int first = 0; first < _n; first += Step)
+        for (int first = 0; first < _seen; first += Step)
         {
             _cancellation.ThrowIfCancellationRequested();
-            int rows = Math.Min(Step, _n - first);
+            int rows = Math.Min(Step, _seen - first);
             Projection.Multiply(_problem.A3, _problem.Y, first, rows, _d, _h, _hLow);
         }
 
@@ -137,7 +138,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         }
 
         _output.Loss += _shares[2 * _d * _d] / 2;
-        _output.MinRowSumOverN = Math.Min(_output.MinRowSumOverN, least / _n);
+        _output.MinRowSumOverN = Math.Min(_output.MinRowSumOverN, least / _problem.N);
     }
 
     public void Dispose()
@@ -341,7 +342,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     {
         int v = Vector<double>.Count;
         Vector<double> most = Vector.Create(double.NegativeInfinity), absolute = Vector<double>.Zero;
-        int visible = _problem.Causal ? _set.PlaceOf(_rows[row]) + 1 : _n;
+        int visible = _problem.Causal ? _set.PlaceOf(_rows[row]) + 1 : _seen;
         for (int j = visible; j < _keys; j++)
         {
             // A key that is hidden or only fills up the vector must not be the largest, and weighs nothing.
@@ -430,7 +431,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     {
         const double Window = 12;
         double least = second - Window, most = double.NegativeInfinity;
-        for (int j = 0; j < _n; j++)
+        for (int j = 0; j < _seen; j++)
         {
             if (s[j] >= least)
             {
@@ -588,7 +589,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
             double centre = k < _d ? Centre(k) : 0;
             for (int j = 0; j < _keys; j++)
             {
-                bool inside = k < _d && j < _n;
+                bool inside = k < _d && j < _seen;
                 T key = inside ? _problem.A2[(j * _d) + k] : T.Zero;
                 _a2Wide[at + j] = double.CreateTruncating(key);
                 _a2[at + j] = key;
@@ -604,8 +605,8 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     private double Centre(int column)
     {
         const int Most = 1024;
-        int step = (_n + Most - 1) / Most;
-        double[] sample = new double[(_n + step - 1) / step];
+        int step = (_seen + Most - 1) / Most;
+        double[] sample = new double[(_seen + step - 1) / step];
         for (int i = 0; i < sample.Length; i++)
         {
             sample[i] = _h[(i * step * _wide) + column];
