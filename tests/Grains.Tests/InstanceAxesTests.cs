@@ -1,4 +1,7 @@
+using System.Numerics;
 using Experiments.Grains.Running;
+using Experiments.Kernels;
+using Experiments.Kernels.AttentionGradient;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Sweeps;
 using static Experiments.Grains.Tests.TestWorkbench;
@@ -81,6 +84,58 @@ public sealed class InstanceAxesTests
     }
 
     [Fact]
+    public void Every_gradient_is_timed_judged_and_paired_where_a_trial_asks_for_all()
+    {
+        TrialOutcome[] outcomes = Outcomes("heads: 2, mask: causal", "{kernel: [exact, reference], precision: [float32, float64], gradients: [x, all]}");
+
+        Assert.Equal(8, outcomes.Length);
+        Assert.All(outcomes, o => Assert.True(o.Status == TrialStatus.Done, o.Reason));
+        Assert.All(outcomes, o => Assert.InRange(o.GradientRelativeError!.Value, 0, o.Spec.Precision == "float64" ? 1e-12 : 1e-4));
+        Assert.Equal(8, outcomes.Select(o => o.Digest).Distinct().Count());
+        TrialOutcome Of(string kernel, string precision, string gradients) => outcomes.Single(
+            o => o.Spec.Kernel == kernel && o.Spec.Precision == precision && (string)o.Spec.Settings["gradients"] == gradients);
+        Assert.True(Of("exact", "float32", "all").GradientRelativeError >= Of("exact", "float32", "x").GradientRelativeError);
+        Assert.InRange(Of("exact", "float32", "all").Flops!.Value / Of("exact", "float32", "x").Flops!.Value, 1.5, 2);
+
+        // With exact of the same gradients; beside the other one it would be about a half.
+        Assert.Equal(1, Of("exact", "float64", "all").SpeedupOverExact);
+        Assert.Equal(1, Of("exact", "float64", "x").SpeedupOverExact);
+    }
+
+    [Fact]
+    public void A_kernel_that_gives_dX_only_is_refused_gradients_all_where_the_file_stands()
+    {
+        SweepFileException refused = Assert.Throws<SweepFileException>(() => Read("", "{kernel: low-rank, degree: 2, gradients: all}"));
+
+        Assert.Contains("gradients is all, and low-rank gives no dQ, dK and dV", Assert.Single(refused.Faults).Message, StringComparison.Ordinal);
+        Assert.Equal(1, new SweepExpansion(Read("", "{kernel: low-rank, degree: 2, gradients: x}"), Catalog).Count(TestContext.Current.CancellationToken).Trials);
+    }
+
+    [Theory]
+    [InlineData("dQ")]
+    [InlineData("dK")]
+    [InlineData("dV")]
+    public void A_gradient_that_is_a_hundredth_off_is_the_error_of_a_trial_that_asks_for_all(string which)
+    {
+        Workbench workbench = new([new Skewed(which), BuiltIn.Kernel("exact")], [new Small()]);
+        TrialOutcome[] outcomes = [.. Run(workbench, Plan(
+            [Trial("skewed", settings: ("gradients", "all")), Trial("skewed", settings: ("gradients", "x")), Trial("exact")])).Outcomes];
+
+        Assert.Equal(0.01, outcomes[0].GradientRelativeError!.Value, 1e-9);
+        Assert.InRange(outcomes[1].GradientRelativeError!.Value, 0, 1e-12);
+    }
+
+    [Fact]
+    public void A_gradient_that_a_kernel_promised_and_left_out_fails_the_trial()
+    {
+        Workbench workbench = With(new Fake("forgetful") { GivesAll = true });
+        TrialOutcome outcome = Run(workbench, Plan([Trial("forgetful", settings: ("gradients", "all")), Trial("exact")])).Outcomes[0];
+
+        Assert.Equal(TrialStatus.Failed, outcome.Status);
+        Assert.Equal("dQ is not finite: it[0, 0] is NaN", outcome.Reason);
+    }
+
+    [Fact]
     public void An_instance_that_names_none_of_the_axes_has_the_key_that_it_always_had()
     {
         InstanceSpec instance = Expand("", "{kernel: exact}").At(0)!.Instance;
@@ -90,6 +145,31 @@ public sealed class InstanceAxesTests
         Assert.Equal("instance/1\nfamily=uniform\nn=40\nd=4\nbound=1\nrepeat=0\nseed=5", Identity.Canonical(instance));
         Assert.Equal("uniform n=40 d=4 bound=1 heads=2 mask=causal repeat=0", Describe.Instance(
             Expand("heads: 2, mask: causal", "{kernel: exact}").At(0)!.Instance));
+    }
+
+    /// <summary>Right but for one gradient.</summary>
+    private sealed class Skewed(string which) : IGradientKernel
+    {
+        public string Name => "skewed";
+
+        public string Summary => "For tests.";
+
+        public IReadOnlyList<Axis> Axes => [];
+
+        public bool GivesAll => true;
+
+        public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) => new(1000, 1000, null);
+
+        public void Compute<T>(AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            BuiltIn.Kernel("reference").Compute(problem, Settings.None, output, context);
+            T[] off = (which switch { "dQ" => output.DQ, "dK" => output.DK, _ => output.DV }) ?? [];
+            for (int i = 0; i < off.Length; i++)
+            {
+                off[i] *= T.CreateTruncating(1.01);
+            }
+        }
     }
 
     private static SweepSpec Read(string axes, string kernel) => SweepFile.Parse(

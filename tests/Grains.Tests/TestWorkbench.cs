@@ -89,6 +89,9 @@ internal static class TestWorkbench
 
         public bool WritesGradient { get; init; } = true;
 
+        /// <summary>Says that it gives dQ, dK and dV, of which it writes none.</summary>
+        public bool GivesAll { get; init; }
+
         public long NonPositive { get; init; }
 
         /// <summary>Told of each call, and whether it was asked for dQ.</summary>

@@ -20,6 +20,9 @@ internal sealed class Configuration(TrialSpec spec, IGradientKernel kernel, Warm
     /// <summary>Whether each thread of a call is to have a core of its own.</summary>
     public bool IsPinned { get; } = GradientCall.IsPinned(new(spec.Settings));
 
+    /// <summary>Whether a call gives dQ, dK and dV too.</summary>
+    public bool AsksForAll { get; } = GradientCall.AsksForAll(new(spec.Settings));
+
     public bool IsSingle { get; } = spec.Precision == "float32";
 
     /// <summary>Of the kernel in this precision, shared by all its configurations in the process.</summary>

@@ -44,12 +44,17 @@ internal sealed class LaneScratch
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
         BufferOf<T>().Of(shape);
 
+    /// <summary>The same buffers with dQ, dK and dV asked for.</summary>
+    public GradientOutput<T>[] OutputsWithAll<T>(CallShape shape)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => BufferOf<T>().WithAll(shape);
+
     /// <summary>The same buffers with dQ asked for, which timed calls do without.</summary>
     public GradientOutput<T>[] OutputsWithDQ<T>(CallShape shape)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> => BufferOf<T>().WithDQ(shape);
 
     /// <summary>Where the reference is written: kept apart, since it is compared with while the trials write theirs.</summary>
-    public GradientOutput<double>[] Reference(CallShape shape, bool dQ) => dQ ? _reference.WithDQ(shape) : _reference.Of(shape);
+    public GradientOutput<double>[] Reference(CallShape shape, bool dQ, bool all) =>
+        all ? _reference.WithAll(shape) : dQ ? _reference.WithDQ(shape) : _reference.Of(shape);
 
     /// <summary>Lets go of what the shard made, above a size that is worth keeping.</summary>
     public void Trim()
@@ -140,14 +145,14 @@ internal enum CallKind
 internal sealed class OutputBuffer<T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    private GradientOutput<T>[] _outputs = [], _withDQ = [];
+    private GradientOutput<T>[] _outputs = [], _withDQ = [], _withAll = [];
     private (int N, int D) _shape;
 
     public GradientOutput<T>[] Of(CallShape shape)
     {
         if (_outputs.Length != shape.Parts || _shape != (shape.N, shape.D))
         {
-            _outputs = _withDQ = [];
+            _outputs = _withDQ = _withAll = [];
             GradientOutput<T>[] made = new GradientOutput<T>[shape.Parts];
             for (int part = 0; part < made.Length; part++)
             {
@@ -171,13 +176,24 @@ internal sealed class OutputBuffer<T>
         return _withDQ;
     }
 
+    public GradientOutput<T>[] WithAll(CallShape shape)
+    {
+        GradientOutput<T>[] outputs = Of(shape);
+        if (_withAll.Length != outputs.Length)
+        {
+            _withAll = [.. outputs.Select(o => o.AskingForAll())];
+        }
+
+        return _withAll;
+    }
+
     /// <summary>Lets go of more than is worth keeping.</summary>
     public void Trim()
     {
         const int Keep = 1 << 20;
         if ((long)_outputs.Length * _shape.N * _shape.D > Keep)
         {
-            _outputs = _withDQ = [];
+            _outputs = _withDQ = _withAll = [];
         }
     }
 }

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Globalization;
 using System.IO.Hashing;
 using System.Numerics;
 using System.Runtime.CompilerServices;
@@ -125,6 +126,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
         private CallShape Shape => BuiltInCatalog.ShapeOf(Instance);
 
+        private bool AsksForAll => _trials.Exists(t => t.Configuration.AsksForAll);
+
         /// <summary>Of how many rows the reference is; null for all.</summary>
         private int? ReferenceRows => _run.Plan.Measure.RowsOf(Instance);
 
@@ -220,6 +223,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 numbersOut += Instance.Parts * n * d;
             }
 
+            double three = AsksForAll ? 3 * Instance.Parts * n * d : 0;
+            numbersOut += three;
+            numbersKept += ReferenceRows is null ? three : 0;
             bool single = _trials.Exists(t => t.IsSingle);
             bool referenced = _run.Plan.Measure.Reference == ReferenceMode.ExactFloat64;
 
@@ -408,7 +414,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             int height = rows?.Length ?? Instance.N;
             bool costly = PredictReference().Flops >= FlopsWorthALookUp;
             Reference reference;
-            if (costly && _runner._references.Find(_run.Plan.Measure.ReferenceKeyOf(Instance), _run.Cancellation) is ReferenceRecord stored
+
+            // What is stored has dX only.
+            if (costly && !(AsksForAll && rows is null) && _runner._references.Find(_run.Plan.Measure.ReferenceKeyOf(Instance), _run.Cancellation) is ReferenceRecord stored
                 && stored.Rows == rows?.Length
                 && stored.Gradient.LongLength == Instance.Parts * Instance.D * (rows is null ? Instance.D : height)
                 && stored.Forward.LongLength == Instance.Parts * Instance.D * height)
@@ -417,7 +425,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 ExperimentsTelemetry.ReferenceHits.Add(1);
                 trace.ReferenceFound = true;
                 reference = new Reference(
-                    Split(stored.Gradient, problem.Length), Split(stored.Forward, problem.Length), stored.Loss, stored.MaxLogit, stored.RmsLogit, null, rows);
+                    Split(stored.Gradient, problem.Length), Split(stored.Forward, problem.Length), stored.Loss, stored.MaxLogit, stored.RmsLogit, null, rows, []);
             }
             else
             {
@@ -436,7 +444,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 int threads = costly ? ReferenceThreads : 1;
                 TimeSpan limit = _run.Plan.Limits.TrialTimeout;
                 scratch.Arm(limit, limit, _run.Cancellation);
-                GradientOutput<double>[] outputs = scratch.Reference(rows is null ? Shape : Shape with { N = rows.Length }, rows is not null);
+                GradientOutput<double>[] outputs = scratch.Reference(
+                    rows is null ? Shape : Shape with { N = rows.Length }, dQ: rows is not null, all: AsksForAll && rows is null);
                 long start = Stopwatch.GetTimestamp();
                 GradientCall.Compute(kernel, problem, Settings.None, outputs, scratch.Context(threads, CallKind.Reference));
                 double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -447,8 +456,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 }
 
                 Reference reference = new(
-                    [.. outputs.Select(o => o.DQ ?? o.DX)], [.. outputs.Select(o => o.Forward)], facts.Loss, facts.MaxLogit, facts.RmsLogit, null,
-                    rows);
+                    [.. outputs.Select(o => rows is null ? o.DX : o.DQ!)], [.. outputs.Select(o => o.Forward)], facts.Loss, facts.MaxLogit, facts.RmsLogit,
+                    null, rows, outputs);
                 if (seconds >= SecondsWorthKeeping && 8L * reference.Forwards.Sum(f => f.LongLength) <= MostForwardBytesKept)
                 {
                     _kept.Add(new ReferenceRecord(
@@ -508,7 +517,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             }
 
             outcome.Loss = facts.Loss;
-            outcome.Digest = Digest<T>(outputs.Select(o => o.DX));
+            outcome.Digest = Digest<T>(trial.Configuration.AsksForAll
+                ? outputs.SelectMany(o => (T[][])[o.DX, o.DQ!, o.DK!, o.DV!]) : outputs.Select(o => o.DX));
             if (reference.Gradients is not double[][] gold)
             {
                 outcome.Reason = reference.Missed;
@@ -524,9 +534,30 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             (double error, double scale) = Distance(outputs.Select(o => o.DX), gold);
             outcome.GradientAbsoluteError = error;
             outcome.GradientRelativeError = Ratio(error, scale);
+            if (trial.Configuration.AsksForAll)
+            {
+                foreach (double? other in OfOthers(outputs, reference.Outputs))
+                {
+                    outcome.GradientRelativeError = outcome.GradientRelativeError is double one && other is double two ? Math.Max(one, two) : null;
+                }
+            }
+
             outcome.LossRelativeError = Ratio(Math.Abs(facts.Loss - reference.Loss), Math.Abs(reference.Loss));
             (double forwardError, double forwardScale) = Distance(outputs.Select(o => o.Forward), reference.Forwards);
             outcome.ForwardRelativeError = Ratio(forwardError, forwardScale);
+        }
+
+        /// <summary>The relative errors of dQ, dK and dV, each of its own largest entry.</summary>
+        private static IEnumerable<double?> OfOthers<T>(GradientOutput<T>[] outputs, GradientOutput<double>[] gold)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            foreach ((Func<GradientOutput<T>, T[]?> of, Func<GradientOutput<double>, double[]?> right) in
+                ((Func<GradientOutput<T>, T[]?>, Func<GradientOutput<double>, double[]?>)[])[
+                    (o => o.DQ, o => o.DQ), (o => o.DK, o => o.DK), (o => o.DV, o => o.DV)])
+            {
+                (double error, double scale) = Distance(outputs.Select(o => of(o)!), [.. gold.Select(o => right(o)!)]);
+                yield return Ratio(error, scale);
+            }
         }
 
         private static void Estimate(TrialRun trial, SampledErrors errors, int rows)
@@ -585,10 +616,16 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                     return $"the loss{where} is {output.Loss}";
                 }
 
-                bad = FirstNonFinite<T>(output.Forward);
-                if (bad >= 0)
+                foreach ((string what, T[]? values) in ((string, T[]?)[])[
+                    ("the forward output{0} is not finite: F", output.Forward), ("dQ{0} is not finite: it", output.DQ),
+                    ("dK{0} is not finite: it", output.DK), ("dV{0} is not finite: it", output.DV)])
                 {
-                    return $"the forward output{where} is not finite: F[{bad / Instance.D}, {bad % Instance.D}] is {output.Forward[bad]}";
+                    bad = values is null ? -1 : FirstNonFinite<T>(values);
+                    if (bad >= 0)
+                    {
+                        return string.Format(CultureInfo.InvariantCulture, what, where)
+                            + $"[{bad / Instance.D}, {bad % Instance.D}] is {values![bad]}";
+                    }
                 }
             }
 
@@ -665,7 +702,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             return found;
         }
 
-        private static int Likeness(TrialRun one, TrialRun other) => (one.Spec.Threads == other.Spec.Threads ? 2 : 0)
+        private static int Likeness(TrialRun one, TrialRun other) => (one.Configuration.AsksForAll == other.Configuration.AsksForAll ? 4 : 0)
+            + (one.Spec.Threads == other.Spec.Threads ? 2 : 0)
             + (one.Configuration.IsPinned == other.Configuration.IsPinned ? 1 : 0);
 
         private static double? Speedup(TrialRun exact, TrialRun trial)
@@ -809,10 +847,12 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         return largest;
     }
 
-    /// <summary>An instance's reference while its trials run, or why there is none; with Rows, their dQ and F.</summary>
+    /// <summary>An instance's reference while its trials run, or why there is none; with Rows, their dQ and F. The outputs have every gradient
+    /// where a trial asks for all.</summary>
     private readonly record struct Reference(
-        double[][]? Gradients, double[][] Forwards, double Loss, double MaxLogit, double RmsLogit, string? Missed, int[]? Rows)
+        double[][]? Gradients, double[][] Forwards, double Loss, double MaxLogit, double RmsLogit, string? Missed, int[]? Rows,
+        GradientOutput<double>[] Outputs)
     {
-        public static Reference Missing(string reason) => new(null, [], double.NaN, double.NaN, double.NaN, reason, null);
+        public static Reference Missing(string reason) => new(null, [], double.NaN, double.NaN, double.NaN, reason, null, []);
     }
 }

@@ -201,7 +201,8 @@ internal sealed class TrialRun(
     /// <summary>Where the untimed call writes.</summary>
     public GradientOutput<T>[] Judged<T>()
         where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T> =>
-        AsksForDQ ? scratch.OutputsWithDQ<T>(Shape) : scratch.Outputs<T>(Shape);
+        Configuration.AsksForAll ? scratch.OutputsWithAll<T>(Shape)
+            : AsksForDQ ? scratch.OutputsWithDQ<T>(Shape) : scratch.Outputs<T>(Shape);
 
     private static void Reset<T>(GradientOutput<T>[] outputs, T nan)
         where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T>
@@ -211,6 +212,8 @@ internal sealed class TrialRun(
             Array.Fill(output.DX, nan);
             Array.Fill(output.Forward, nan);
             Array.Fill(output.DQ ?? [], nan);
+            Array.Fill(output.DK ?? [], nan);
+            Array.Fill(output.DV ?? [], nan);
             output.Loss = double.NaN;
             output.MinRowSumOverN = double.NaN;
             output.NonPositiveRowSums = 0;
@@ -237,7 +240,7 @@ internal sealed class TrialRun(
 
     private GradientOutput<T>[] Outputs<T>(CallKind kind)
         where T : unmanaged, System.Numerics.IBinaryFloatingPointIeee754<T> =>
-        kind == CallKind.Judged ? Judged<T>() : scratch.Outputs<T>(Shape);
+        kind == CallKind.Judged || Configuration.AsksForAll ? Judged<T>() : scratch.Outputs<T>(Shape);
 
     private Verdict Try(CallKind kind, int calls)
     {

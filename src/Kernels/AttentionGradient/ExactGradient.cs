@@ -30,6 +30,8 @@ public sealed class ExactGradient : IGradientKernel
 
     public bool TakesMask => true;
 
+    public bool GivesAll => true;
+
     public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)
     {
         if ((double)Projection.Padded(d) * DominatedRows<double>.PaddedKeys(n) > Array.MaxLength)
@@ -38,9 +40,11 @@ public sealed class ExactGradient : IGradientKernel
                 $"n = {n} and d = {d}: exact keeps n × d numbers in one array, which holds 2^31 of them. Lower n or d.");
         }
 
+        // The keys' gradients are as many products and exponentials again, over what the rows have left.
+        int times = GradientCall.AsksForAll(settings) ? 2 : 1;
         double pairs = (double)n * n;
         double bytes = bytesPerNumber == sizeof(float) ? Bytes<float>(n, n, d, threads) : Bytes<double>(n, n, d, threads);
-        return new((pairs * ((8.0 * d) + 1)) + (10.0 * n * d * d), bytes, null);
+        return new((times * pairs * ((8.0 * d) + 1)) + (10.0 * n * d * d), bytes + ((times - 1) * 4.0 * n * (d + 1) * bytesPerNumber), null);
     }
 
     public void Compute<T>(AttentionProblem<T> problem, Settings settings, GradientOutput<T> output, KernelContext context)

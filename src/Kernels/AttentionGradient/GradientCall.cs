@@ -25,6 +25,9 @@ public static class GradientCall
     public static IReadOnlyList<Axis> Axes { get; } =
     [
         new("pin", AxisKind.Flag, "Whether each thread is kept on a core of its own (Linux); left out, they go where the system puts them."),
+        new(
+            "gradients", AxisKind.Choice, "What a call gives: x is dX and what comes with it; all is dQ, dK and dV too. Left out: x.",
+            Choices: ["x", "all"]),
     ];
 
     // What a problem and its output cost beside their numbers, and a buffer that a kernel rounds up.
@@ -37,10 +40,22 @@ public static class GradientCall
         return settings.Flag("pin", false);
     }
 
-    /// <summary>Null, or why the kernel cannot do such a problem.</summary>
-    public static string? Refusal(IGradientKernel kernel, bool causal)
+    /// <summary>Whether the axis gradients asks for dQ, dK and dV, for which the caller's outputs have to have room.</summary>
+    public static bool AsksForAll(Settings settings)
+    {
+        ArgumentNullException.ThrowIfNull(settings);
+        return settings.Word("gradients", "x") == "all";
+    }
+
+    /// <summary>Null, or why the kernel cannot do such a problem with such settings.</summary>
+    public static string? Refusal(IGradientKernel kernel, Settings settings, bool causal)
     {
         ArgumentNullException.ThrowIfNull(kernel);
+        if (AsksForAll(settings) && !kernel.GivesAll)
+        {
+            return $"gradients is all, and {kernel.Name} gives no dQ, dK and dV. Use gradients: x, or exact or reference.";
+        }
+
         return causal && !kernel.TakesMask
             ? $"mask is causal, and {kernel.Name} takes no mask: it sums over all keys at once. Use mask: none, or exact or reference."
             : null;
@@ -50,7 +65,7 @@ public static class GradientCall
     /// <exception cref="ArgumentException">The kernel cannot do this; the message says what to do.</exception>
     public static KernelCost Predict(IGradientKernel kernel, CallShape shape, int bytesPerNumber, int threads, Settings settings)
     {
-        if (Refusal(kernel, shape.Causal) is string refusal)
+        if (Refusal(kernel, settings, shape.Causal) is string refusal)
         {
             throw new ArgumentException(refusal);
         }
@@ -89,7 +104,7 @@ public static class GradientCall
             throw new ArgumentException($"There are {parts.Count} problems and {outputs.Count} outputs; one output a problem is needed.");
         }
 
-        if (Refusal(kernel, parts[0].Causal) is string refusal)
+        if (Refusal(kernel, settings, parts[0].Causal) is string refusal)
         {
             throw new ArgumentException(refusal);
         }

@@ -7,8 +7,8 @@ namespace Experiments.Kernels.AttentionGradient;
 public sealed class GradientOutput<T>(int n, int d)
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    private GradientOutput(GradientOutput<T> shared, T[] dQ)
-        : this(0, 0) => (DX, DY, Forward, DQ, DK, DV) = (shared.DX, shared.DY, shared.Forward, dQ, shared.DK, shared.DV);
+    private GradientOutput(GradientOutput<T> shared, T[] dQ, T[]? dK, T[]? dV)
+        : this(0, 0) => (DX, DY, Forward, DQ, DK, DV) = (shared.DX, shared.DY, shared.Forward, dQ, dK, dV);
 
     /// <summary>The gradient of the loss with respect to X, (d, d), row-major.</summary>
     public T[] DX { get; } = new T[d * d];
@@ -59,8 +59,12 @@ public sealed class GradientOutput<T>(int n, int d)
     {
         ArgumentNullException.ThrowIfNull(dQ);
         return dQ.Length == Forward.Length
-            ? new(this, dQ) : throw new ArgumentException($"dQ has {dQ.Length} values and needs {Forward.Length}, as F.", nameof(dQ));
+            ? new(this, dQ, DK, DV) : throw new ArgumentException($"dQ has {dQ.Length} values and needs {Forward.Length}, as F.", nameof(dQ));
     }
+
+    /// <summary>The same matrices with new dQ, dK and dV beside them; loss and facts are its own.</summary>
+    public GradientOutput<T> AskingForAll() =>
+        new(this, new T[Forward.Length], new T[Forward.Length], new T[Forward.Length]);
 
     private static T[] Unknown(int length)
     {

@@ -24,6 +24,10 @@ public interface IGradientKernel
     /// one before the kernel is called.</summary>
     bool TakesMask => false;
 
+    /// <summary>Whether it writes dQ, dK and dV where the output asks for them; if not, <see cref="GradientCall"/> refuses the axis
+    /// <c>gradients: all</c> before the kernel is called.</summary>
+    bool GivesAll => false;
+
     /// <summary>What a call on one problem without a mask will cost, without making it.</summary>
     /// <exception cref="ArgumentException">The settings are impossible, such as a degree whose rank overflows; the
     /// message says what was given, what was needed and what to do.</exception>

@@ -29,6 +29,8 @@ public sealed class ReferenceGradient : IGradientKernel
 
     public bool TakesMask => true;
 
+    public bool GivesAll => true;
+
     public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings)
     {
         // A multiply-add in double-double is about 20 operations; only the mathematics' own are counted, as for the others.

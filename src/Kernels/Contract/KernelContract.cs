@@ -30,7 +30,7 @@ public static partial class KernelContract
     // Names that a sweep file gives a meaning of its own.
     private static readonly string[] Taken =
     [
-        "kernel", "family", "n", "d", "bound", "repeats", "scale", "mask", "heads", "batch", "precision", "threads", "pin", "where", "zip",
+        "kernel", "family", "n", "d", "bound", "repeats", "scale", "mask", "heads", "batch", "precision", "threads", "pin", "gradients", "where", "zip",
         "rank",
     ];
 
