@@ -510,7 +510,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 return;
             }
 
-            if (Fault(outputs) is string fault)
+            if (Fault(outputs, trial.Configuration.AsksForAll) is string fault)
             {
                 trial.Fail(fault);
                 return;
@@ -597,8 +597,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             trial.Outcome.Rank = cost.Rank;
         }
 
-        /// <summary>The first number that is not finite, as a sentence; null where all are.</summary>
-        private string? Fault<T>(GradientOutput<T>[] outputs)
+        /// <summary>The first number that is not finite, as a sentence; null where all are. Where the trial did not ask for them, dQ, dK and dV may be
+        /// anything.</summary>
+        private string? Fault<T>(GradientOutput<T>[] outputs, bool all)
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
             for (int part = 0; part < outputs.Length; part++)
@@ -616,9 +617,12 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                     return $"the loss{where} is {output.Loss}";
                 }
 
-                foreach ((string what, T[]? values) in ((string, T[]?)[])[
-                    ("the forward output{0} is not finite: F", output.Forward), ("dQ{0} is not finite: it", output.DQ),
-                    ("dK{0} is not finite: it", output.DK), ("dV{0} is not finite: it", output.DV)])
+                (string, T[]?)[] results =
+                [
+                    ("the forward output{0} is not finite: F", output.Forward),
+                    ("dQ{0} is not finite: it", output.DQ), ("dK{0} is not finite: it", output.DK), ("dV{0} is not finite: it", output.DV),
+                ];
+                foreach ((string what, T[]? values) in results.Take(all ? results.Length : 1))
                 {
                     bad = values is null ? -1 : FirstNonFinite<T>(values);
                     if (bad >= 0)
