@@ -113,7 +113,7 @@ public sealed class ExactGradient : IGradientKernel
         output.NonPositiveRowSums = 0;
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
-        Checks.ThrowIfNotFinite(output);
+        Checks.ThrowIfAnyIsNotFinite(output);
         if (context.Statistics && !double.IsFinite(output.MaxLogit))
         {
             throw new KernelFailure("A logit is not finite: an input is not, or entries are too large for float64.");

@@ -187,7 +187,7 @@ public sealed class ReferenceGradient : IGradientKernel
         output.RmsLogit = Math.Sqrt(squares / pairs);
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
-        Checks.ThrowIfNotFinite(output);
+        Checks.ThrowIfAnyIsNotFinite(output);
     }
 
     private static DoubleDouble[] Product<T>(T[] left, T[] right, int n, int d, CancellationToken cancellation)

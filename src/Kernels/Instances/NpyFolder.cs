@@ -62,6 +62,12 @@ public static class NpyFolder
 
     internal static double[] Identity(int d)
     {
+        if ((long)d * d > Array.MaxLength)
+        {
+            throw new InvalidDataException(
+                $"d is {d}, and X and Y have d × d numbers, more than one array holds. Slice the columns, or check that the files are (n, d).");
+        }
+
         double[] identity = new double[d * d];
         for (int k = 0; k < d; k++)
         {

@@ -88,6 +88,58 @@ public sealed class AccuracyTests(ITestOutputHelper log)
         }
     }
 
+    /// <summary>Half of the keys are one key, which has nearly all of every row, and its values differ: p of either sign cancels over them, and dQ
+    /// is what a key or ten slightly above them add. No key ties for the largest logit.</summary>
+    [Theory]
+    [InlineData(128, 10, 0.2, 1)]
+    [InlineData(512, 10, 0.2, 1)]
+    [InlineData(512, 30, 0.2, 1)]
+    [InlineData(512, 4, 0.2, 3)]
+    [InlineData(512, 10, 0.05, 1)]
+    [InlineData(512, 10, 1, 10)]
+    public void Exact_keeps_to_the_bar_where_a_crowd_of_equal_keys_lies_below_the_largest(int n, double logit, double below, int above)
+    {
+        const int D = 4;
+        AttentionProblem<double> drawn = Problems.Random(3, n, D, 1);
+        double[] a1 = new double[n * D], a2 = new double[n * D], x = new double[D * D];
+        for (int k = 0; k < D; k++)
+        {
+            x[(k * D) + k] = D;
+        }
+
+        for (int i = 0; i < n; i++)
+        {
+            // Queries and keys along one direction, so that the crowd is every row's.
+            a1[i * D] = 1;
+            a2[i * D] = i < above ? logit + below : i < n / 2 ? logit : -logit;
+            for (int k = 1; k < D; k++)
+            {
+                a1[(i * D) + k] = 1e-3 * drawn.A1[(i * D) + k];
+                a2[(i * D) + k] = i >= n / 2 ? drawn.A2[(i * D) + k] : 0;
+            }
+        }
+
+        AttentionProblem<double> problem = new(n, D, a1, a2, drawn.A3, drawn.E, x, drawn.Y);
+        Hold(problem, 2e-15 * Math.Max(20, logit));
+        Hold(problem.To<float>(), 1e-6 * Math.Max(20, logit));
+
+        void Hold<T>(AttentionProblem<T> part, double bar)
+            where T : unmanaged, IBinaryFloatingPointIeee754<T>
+        {
+            GradientOutput<T> output = new(n, D) { DQ = new T[n * D], DK = new T[n * D], DV = new T[n * D] };
+            GradientOutput<double> gold = new(n, D) { DQ = new double[n * D], DK = new double[n * D], DV = new double[n * D] };
+            BuiltIn.Kernel("exact").Compute(part, Settings.None, output, KernelContext.Default);
+            BuiltIn.Kernel("reference").Compute(part.To<double>(), Settings.None, gold, KernelContext.Default);
+            foreach ((string what, T[] values, double[] right) in ((string, T[], double[])[])[
+                ("dX", output.DX, gold.DX), ("dQ", output.DQ!, gold.DQ!), ("dK", output.DK!, gold.DK!), ("dV", output.DV!, gold.DV!)])
+            {
+                double error = Problems.Error(values, right) / bar;
+                log.WriteLine($"{what} in {typeof(T).Name}: {error:G3} of the bar");
+                Assert.True(error < 1, $"{what} in {typeof(T).Name}: {error:G3} of the bar");
+            }
+        }
+    }
+
     /// <summary>One column: a single number that rows of either sign make up, and keys that lie to one side of the largest.</summary>
     [Fact]
     public void Exact_keeps_to_the_bar_at_the_median_with_room_to_spare_where_rows_and_keys_cancel()

@@ -166,7 +166,7 @@ internal static unsafe class Columns<V, T>
                 to[k] = T.Zero;
             }
 
-            largest = square <= largest ? largest : square;
+            largest = T.Max(largest, square);
             rows += d;
             to += stride;
         }

@@ -14,6 +14,9 @@ internal sealed class DominatedKeys<T> : Chunks
 {
     private const int KeysPerChunk = 64;
 
+    // Terms of a sum before it is added to another.
+    private const int Level = 64;
+
     private readonly AttentionProblem<T> _problem;
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
@@ -53,7 +56,7 @@ internal sealed class DominatedKeys<T> : Chunks
 
     protected override void Take()
     {
-        double[] dK = new double[_d], dV = new double[_d];
+        double[] dK = new double[_d], dV = new double[_d], partK = new double[_d], partV = new double[_d];
         for (int chunk = Next(); chunk >= 0; chunk = Next())
         {
             for (int j = chunk * KeysPerChunk; j < Math.Min(_seen, (chunk + 1) * KeysPerChunk); j++)
@@ -72,11 +75,19 @@ internal sealed class DominatedKeys<T> : Chunks
                     double p = f * Slope(r, j);
                     for (int k = 0; k < _d; k++)
                     {
-                        dV[k] += f * _c[(r * _d) + k];
-                        dK[k] += p * _q[(r * _d) + k];
+                        partV[k] += f * _c[(r * _d) + k];
+                        partK[k] += p * _q[(r * _d) + k];
+                    }
+
+                    if (r % Level == Level - 1)
+                    {
+                        AddUp(partK, dK);
+                        AddUp(partV, dV);
                     }
                 }
 
+                AddUp(partK, dK);
+                AddUp(partV, dV);
                 for (int k = 0; k < _d; k++)
                 {
                     int at = (j * _d) + k;
@@ -91,6 +102,15 @@ internal sealed class DominatedKeys<T> : Chunks
                     }
                 }
             }
+        }
+    }
+
+    private static void AddUp(double[] part, double[] sum)
+    {
+        for (int k = 0; k < sum.Length; k++)
+        {
+            sum[k] += part[k];
+            part[k] = 0;
         }
     }
 
@@ -113,15 +133,27 @@ internal sealed class DominatedKeys<T> : Chunks
 
         (_second[r], _star[r]) = (second - largest, star);
 
-        // c holds G first.
+        // c holds G first. In two levels: equal terms, of keys that tie, are rounded the same way each time.
         Span<double> c = _c.AsSpan(r * _d, _d);
-        for (int j = 0; j < seen; j++)
+        double[] part = new double[_d];
+        for (int first = 0; first < seen; first += Level)
         {
-            double e = Math.Exp(Distance(r, j));
-            sum += e;
+            double some = 0;
+            Array.Clear(part);
+            for (int j = first; j < Math.Min(seen, first + Level); j++)
+            {
+                double e = Math.Exp(Distance(r, j));
+                some += e;
+                for (int k = 0; k < _d; k++)
+                {
+                    part[k] += e * (_h[(j * _d) + k] - _h[(star * _d) + k]);
+                }
+            }
+
+            sum += some;
             for (int k = 0; k < _d; k++)
             {
-                c[k] += e * (_h[(j * _d) + k] - _h[(star * _d) + k]);
+                c[k] += part[k];
             }
         }
 

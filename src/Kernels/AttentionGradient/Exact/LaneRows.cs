@@ -17,6 +17,7 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 ///           their shares of dQ = Σ p κ then cancel but for what the others have. <see cref="DominatedRows"/> lists them, for
 ///           the careful way. Σ e² and max e beside Σ e tell. Where logits spread by at most 3 and by at most log(n / 4), neither can
 ///           be, and nothing is watched: whatever ties, the others have e⁻³ of their share.
+/// Crowds    Where keys of nearly one logit have nearly all of a row, and those are nearly equal, the row goes the careful way too, whichever logit that is (<see cref="FindCrowds"/>).
 /// Cache     Each tile of keys serves up to <see cref="MostBlocks"/> blocks before the next is fetched: one block's work is 0.4 of a
 ///           multiply-add a byte, which no second-level cache feeds at full speed.
 /// Scratch   The blocks' exponentials stay in memory, W n numbers a block, for the second half; beyond
@@ -56,6 +57,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     // seen to reach the bar.)
     private const double LeastBesideTies = 1.0 / 8;
 
+    // Of |κ̄|², what the keys' variance in a row must be: three bits can cancel then.
+    private const double CrowdSpread = 1.0 / 64;
+
     // What a chunk writes after its shares of dX and dY: loss, least row sum, largest |logit|, sum of their squares.
     private const int Extras = 4;
 
@@ -71,6 +75,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly RowsForKeys<T>? _forKeys;
     private readonly T[] _keyMean, _valueMean, _meanF, _meanFLow;
     private double _longestKey;
+    private bool _valuesAllowWide;
 
     /// <param name="rows">Which of the problem's rows; the output has as many, and dK and dV need all of them.</param>
     public LaneRows(AttentionProblem<T> problem, RowSet<T> rows, GradientOutput<T> output, KernelContext context)
@@ -145,7 +150,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Columns<V, T>.Mean(a3, _n, _d, valueMean);
             _longestKey = Math.Sqrt(
                 double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start)) * Slack);
-            Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start);
+            double longest = Math.Sqrt(double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start)));
+            // Σ e v of the range that subtracts no maximum.
+            _valuesAllowWide = _n * longest * Math.ScaleB(1, 32) < (typeof(T) == typeof(float) ? 1e37 : 1e300);
         }
 
         double[] meanF = new double[_stride];
@@ -275,6 +282,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         foreach (Block block in blocks)
         {
             block.Dominated.Clear();
+            if (block.Range != Range.Narrow)
+            {
+                FindCrowds(block);
+            }
+
             Residuals(block, share);
             dominated.AddRange(block.Dominated);
             any |= block.Dominated.Count < block.Rows;
@@ -391,14 +403,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         for (int v = 0; v < block.Rows; v++)
         {
             double spread = 2 * Math.Sqrt(double.CreateTruncating(squares[v]) * Slack) * _longestKey;
-            widest = spread <= widest ? widest : spread;
+            widest = Math.Max(widest, spread);
             block.Wide[v] = !(spread <= NarrowSpread);
         }
 
         // NaN is open.
         int fewest = _problem.Causal ? _rows.PlaceOf(block.First) + 1 : _n;
         return widest <= Math.Min(NarrowSpread, Math.Log2(fewest) - 2) ? Range.Narrow
-            : widest <= WideSpread ? Range.Wide : Range.Open;
+            : widest <= WideSpread && _valuesAllowWide ? Range.Wide : Range.Open;
     }
 
     /// <summary>product = rows × matrix, where rows and product are [column][W].</summary>
@@ -531,12 +543,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Hide(block, key, count, to, T.Zero);
             for (int j = 0; j < count; j++)
             {
-                T* e = to + ((long)j * Width), squares = sums + Width, largest = squares + Width;
+                T* e = to + ((long)j * Width), squares = sums + Width, cubes = squares + Width, largest = cubes + Width;
                 Add(e, sums, 3);
                 for (int v = 0; v < Width; v += V.Count)
                 {
                     V x = V.Load(e + v);
-                    V.MulAdd(x, x, V.Load(squares + v)).Store(squares + v);
+                    V y = x * x;
+                    (V.Load(squares + v) + y).Store(squares + v);
+                    V.MulAdd(x, y, V.Load(cubes + v)).Store(cubes + v);
                     V.Max(V.Load(largest + v), x).Store(largest + v);
                 }
             }
@@ -550,7 +564,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         int keys = 0;
         foreach (Block block in blocks)
         {
-            new Span<T>(block.Sums, (_stride + 3) * Width).Clear();
+            new Span<T>(block.Sums, (_stride + 4) * Width).Clear();
             keys = Math.Max(keys, block.Keys);
         }
 
@@ -560,7 +574,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             int end = Math.Min(keys, span + Span);
             foreach (Block block in blocks)
             {
-                new Span<T>(block.Part, (_stride + 3) * Width).Clear();
+                new Span<T>(block.Part, (_stride + 4) * Width).Clear();
             }
 
             for (int key = span; key < end; key += _tile)
@@ -585,8 +599,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
             foreach (Block block in blocks)
             {
-                Add(block.Part, block.Sums, 3 * (_stride + 2));
-                for (long v = (_stride + 2) * Width; v < (_stride + 3) * Width; v += V.Count)
+                Add(block.Part, block.Sums, 3 * (_stride + 3));
+                for (long v = (_stride + 3) * Width; v < (_stride + 4) * Width; v += V.Count)
                 {
                     V.Max(V.Load(block.Sums + v), V.Load(block.Part + v)).Store(block.Sums + v);
                 }
@@ -732,9 +746,87 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             r.Store(minusR + v);
         }
 
+
         if (_forKeys is not null)
         {
             Leave(block, _forKeys);
+        }
+    }
+
+    /// <summary>Tells the rows of which a crowd of nearly equal keys has nearly all, whatever its logit: with κ̄ = Σ f κ, their Σ f |κ − κ̄|² is
+    /// next to nothing beside |κ̄|², and so is dQ beside the terms of Σ p κ. A fifth product, for blocks where e tells that it may be so:
+    /// (Σ e²)² = Σ e Σ e³ where all that counts has one e.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void FindCrowds(Block block)
+    {
+        T* rowSums = block.Sums + ((long)_stride * Width), squares = rowSums + Width, cubes = squares + Width;
+        bool any = false;
+        for (int v = 0; v < block.Rows; v++)
+        {
+            double square = double.CreateTruncating(squares[v]);
+            any |= block.Wide[v]
+                && square * square >= (1 - LeastBesideTies) * double.CreateTruncating(rowSums[v]) * double.CreateTruncating(cubes[v]);
+        }
+
+        Array.Clear(block.Crowded);
+        if (!any)
+        {
+            return;
+        }
+
+        // What DQ and C are for comes later.
+        T* mean = block.DQ, norms = block.Unwanted;
+        new Span<T>(mean, _stride * Width).Clear();
+        new Span<T>(norms, Width).Clear();
+        for (int key = 0; key < block.Keys; key += _tile)
+        {
+            _cancellation.ThrowIfCancellationRequested();
+            int count = Math.Min(_tile, block.Keys - key);
+            T* e = _keeps ? block.E + ((long)key * Width) : block.E;
+            if (!_keeps)
+            {
+                Exponentials(block, key, count, e, block.Part);
+            }
+
+            for (int k = 0; k < _stride; k += 4)
+            {
+                Tiles<V, T>.Accumulate(_keys.Start + ((long)key * _stride) + k, _stride, e, count, mean + ((long)k * Width));
+            }
+
+            AddNorms(key, count, e, norms);
+        }
+
+        for (int v = 0; v < block.Rows; v++)
+        {
+            double sum = double.CreateTruncating(rowSums[v]), far = 0;
+            for (int k = 0; k < _d; k++)
+            {
+                double centre = double.CreateTruncating(mean[(k * Width) + v]) / sum;
+                far += centre * centre;
+            }
+
+            block.Crowded[v] = block.Wide[v] && (double.CreateTruncating(norms[v]) / sum) - far < far * CrowdSpread;
+        }
+    }
+
+    /// <summary>norms += Σ_j e[j] |κ_j|².</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void AddNorms(int key, int count, T* e, T* norms)
+    {
+        for (int j = 0; j < count; j++)
+        {
+            T* row = _keys.Start + ((long)(key + j) * _stride);
+            T square = T.Zero;
+            for (int k = 0; k < _d; k++)
+            {
+                square += row[k] * row[k];
+            }
+
+            V norm = V.Broadcast(square);
+            for (int v = 0; v < Width; v += V.Count)
+            {
+                V.MulAdd(norm, V.Load(e + ((long)j * Width) + v), V.Load(norms + v)).Store(norms + v);
+            }
         }
     }
 
@@ -742,15 +834,16 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     /// as e² / max e is e where they tie and less elsewhere. Takes the row's sum relative to its largest.</summary>
     private bool IsShared(Block block, int v, ref double rowSum)
     {
-        T* squares = block.Sums + ((_stride + 1L) * Width), largest = squares + Width;
+        T* squares = block.Sums + ((_stride + 1L) * Width), largest = squares + (2 * Width);
         double square = double.CreateTruncating(squares[v]);
 
         // Of NaN the open range makes small numbers, next to which nothing is large: there the largest is 1, or the row goes the careful way.
         double most = block.Range == Range.Open ? 1 : double.CreateTruncating(largest[v]);
+
         rowSum /= most;
 
         // False for NaN.
-        return rowSum >= 4 && (!block.Wide[v] || rowSum - (square / (most * most)) >= LeastBesideTies * rowSum);
+        return rowSum >= 4 && !block.Crowded[v] && (!block.Wide[v] || rowSum - (square / (most * most)) >= LeastBesideTies * rowSum);
     }
 
     /// <summary>What the keys' gradients need of these rows; nothing of a dominated one.</summary>
@@ -800,7 +893,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private sealed class Block
     {
         public const int Wides = 9;
-        public const int Vectors = 13;
+        public const int Vectors = 16;
 
         public Block(T* at, int kept, int stride)
         {
@@ -815,8 +908,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             E = Next((long)kept * Width);
             A1 = Next(wide);
             Q = Next(wide);
-            Part = Next(wide + (3 * Width));
-            Sums = Next(wide + (3 * Width));
+            Part = Next(wide + (4 * Width));
+            Sums = Next(wide + (4 * Width));
             F = Next(wide);
             C = Next(wide);
             MixedC = Next(wide);
@@ -825,7 +918,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Start = Next(Width);
             MinusR = Next(Width);
             Inverse = Next(Width);
-            Unwanted = Next(3 * Width);
+            Unwanted = Next(4 * Width);
             Zero = Next(Width);
             new Span<T>(Zero, Width).Clear();
         }
@@ -841,6 +934,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         /// <summary>How far the logits of any of the rows may lie apart.</summary>
         public Range Range { get; set; }
 
+        /// <summary>Row by row, whether a crowd of nearly equal keys has nearly all of it.</summary>
+        public bool[] Crowded { get; } = new bool[Width];
+
         /// <summary>Row by row, whether the logits may spread by more than <see cref="NarrowSpread"/>.</summary>
         public bool[] Wide { get; } = new bool[Width];
 
@@ -853,8 +949,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         public T* Q { get; }
 
-        /// <summary>Sums over a span of keys: the columns', then the row sums, those of the exponentials' squares, and the largest of
-        /// the exponentials.</summary>
+        /// <summary>Sums over a span of keys: the columns', then the row sums, those of the exponentials' squares and cubes, and the largest
+        /// of the exponentials.</summary>
         public T* Part { get; }
 
         public T* Sums { get; }

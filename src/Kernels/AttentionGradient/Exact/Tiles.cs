@@ -82,7 +82,8 @@ internal static unsafe class Tiles<V, T>
     }
 
     /// <summary>s[j] = 2^s[j] in place, and sums += Σ_j s[j], for j below <paramref name="count"/>; each of s[j], sums is W numbers.
-    /// A range that is watched adds Σ_j s[j]² to the W numbers after the sums, and keeps the largest in the W after those.</summary>
+    /// A range that is watched adds Σ_j s[j]² and Σ_j s[j]³ to the W numbers after the sums and those after them, and keeps the largest in the
+    /// next W.</summary>
     /// <remarks>A loop of its own, after <see cref="Dot"/> has left the logits in the first-level cache: beside twelve accumulators
     /// there is no register for a constant.</remarks>
     /// <typeparam name="TRange">How far the logits may lie apart.</typeparam>
@@ -93,11 +94,12 @@ internal static unsafe class Tiles<V, T>
         int w = V.Count;
         V least = V.Broadcast(Exponential<V, T>.Least);
         V s0 = V.Load(sums), s1 = V.Load(sums + w), s2 = V.Load(sums + (2 * w));
-        T* squares = sums + (3 * w), largest = squares + (3 * w);
-        V q0 = V.Zero, q1 = V.Zero, q2 = V.Zero, m0 = V.Zero, m1 = V.Zero, m2 = V.Zero;
+        T* squares = sums + (3 * w), cubes = squares + (3 * w), largest = cubes + (3 * w);
+        V q0 = V.Zero, q1 = V.Zero, q2 = V.Zero, t0 = V.Zero, t1 = V.Zero, t2 = V.Zero, m0 = V.Zero, m1 = V.Zero, m2 = V.Zero;
         if (TRange.IsWatched)
         {
             (q0, q1, q2) = (V.Load(squares), V.Load(squares + w), V.Load(squares + (2 * w)));
+            (t0, t1, t2) = (V.Load(cubes), V.Load(cubes + w), V.Load(cubes + (2 * w)));
             (m0, m1, m2) = (V.Load(largest), V.Load(largest + w), V.Load(largest + (2 * w)));
         }
 
@@ -122,9 +124,13 @@ internal static unsafe class Tiles<V, T>
             s2 += x2;
             if (TRange.IsWatched)
             {
-                q0 = V.MulAdd(x0, x0, q0);
-                q1 = V.MulAdd(x1, x1, q1);
-                q2 = V.MulAdd(x2, x2, q2);
+                V y0 = x0 * x0, y1 = x1 * x1, y2 = x2 * x2;
+                q0 += y0;
+                q1 += y1;
+                q2 += y2;
+                t0 = V.MulAdd(x0, y0, t0);
+                t1 = V.MulAdd(x1, y1, t1);
+                t2 = V.MulAdd(x2, y2, t2);
                 m0 = V.Max(m0, x0);
                 m1 = V.Max(m1, x1);
                 m2 = V.Max(m2, x2);
@@ -141,6 +147,9 @@ internal static unsafe class Tiles<V, T>
             q0.Store(squares);
             q1.Store(squares + w);
             q2.Store(squares + (2 * w));
+            t0.Store(cubes);
+            t1.Store(cubes + w);
+            t2.Store(cubes + (2 * w));
             m0.Store(largest);
             m1.Store(largest + w);
             m2.Store(largest + (2 * w));

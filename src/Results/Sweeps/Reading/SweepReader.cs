@@ -64,6 +64,11 @@ internal sealed partial class SweepReader
 
         string? question = keys.TryGetValue("question", out SourceNode? questionNode)
             ? _scalars.Scalar(questionNode, "question")?.Value.Trim() : null;
+        if (question?.Contains('\0', StringComparison.Ordinal) == true)
+        {
+            _faults.Add(questionNode!.Place, "question holds a null character, which no text in the store can.");
+        }
+
         long? seed = keys.TryGetValue("seed", out SourceNode? seedNode)
             ? _scalars.Whole(seedNode, "seed", long.MinValue, long.MaxValue) : 0;
         Measure measure = keys.TryGetValue("measure", out SourceNode? measureNode) ? ReadMeasure(measureNode) : new Measure();
