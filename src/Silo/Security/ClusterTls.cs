@@ -12,7 +12,8 @@ namespace Experiments.Silo.Security;
 /// of that. Each failure is one line in the log, with the address and the reason.</summary>
 /// <remarks>
 /// Ours because the package Microsoft.Orleans.Connections.Security is not among those to be had.
-/// Cost      a sequential call between silos took 180 µs for 114 without; throughput was the same.
+/// Cost      a call between two silos in one process took 117 µs for 88 without, one of 20 kB 299 for 208; with 64 in flight
+///           107,000 a second for 139,000 (medians of five rounds on two cores, which both silos share).
 /// </remarks>
 internal abstract class ClusterTls(ClusterTlsOptions options, ClusterCertificateSource certificates, ILogger log) : IConnectionMiddleware
 {
