@@ -31,6 +31,7 @@ public static class CommandTree
             KernelsVerb.Create(terminal),
             DoctorVerb.Create(terminal),
             DatabaseVerb.Create(terminal),
+            CertificatesVerb.Create(terminal),
             CompletionVerb.Create(terminal),
         };
         root.Options.Add(GlobalOptions.Postgres);

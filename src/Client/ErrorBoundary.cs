@@ -4,6 +4,7 @@ using Experiments.Client.Terminals;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
+using Experiments.Silo.Security;
 using Npgsql;
 
 namespace Experiments.Client;
@@ -61,6 +62,7 @@ internal static partial class ErrorBoundary
         SweepFileException file => (ExitCode.Invalid, file.Message),
         QueryException query => (ExitCode.Invalid, query.Message),
         StoreUnavailableException store => (ExitCode.StoreUnreachable, store.Message),
+        ClusterTlsException tls => (ExitCode.Invalid, tls.Message),
         KernelFailure failure => (ExitCode.SomeFailed, failure.Message),
         OperationCanceledException => (ExitCode.Interrupted, "Interrupted."),
         PostgresException { SqlState: "53100" } =>
