@@ -51,6 +51,21 @@ public sealed class ArchiveTests : StoreTest
     }
 
     [Fact]
+    public async Task No_table_of_a_sweep_is_forgotten()
+    {
+        // Summaries are computed from the others, and kept again by whoever imports.
+        string[] derived = ["summary", "summary_failure"];
+        string tables = (string)(await ScalarAsync("""
+            SELECT string_agg(c.table_name, ',' ORDER BY c.table_name)
+            FROM information_schema.columns c JOIN information_schema.tables t USING (table_schema, table_name)
+            WHERE c.table_schema = 'experiments' AND c.column_name = 'sweep_id' AND t.table_type = 'BASE TABLE'
+            """))!;
+        Assert.Equal(
+            tables.Split(',').Except(derived).Order(),
+            ArchivePart.All.Where(p => p.Leads.Any(l => l.Lead == Lead.Sweep)).Select(p => p.Table).Order());
+    }
+
+    [Fact]
     public async Task The_readers_rights_are_enough_to_archive_and_a_sweep_that_is_not_there_has_no_archive()
     {
         long sweep = await EventfulSweepAsync();
