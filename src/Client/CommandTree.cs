@@ -26,6 +26,7 @@ public static class CommandTree
             LifeVerbs.Retry(terminal),
             QueryVerb.Create(terminal),
             ExportVerb.Create(terminal),
+            ImportVerb.Create(terminal),
             TraceVerb.Create(terminal),
             GradientVerb.Create(terminal),
             KernelsVerb.Create(terminal),

@@ -23,9 +23,10 @@ public static class NodeFacts
 
     /// <summary>The build's git commit, from the assembly's informational version <c>0.1.0+commit</c>; null without one.</summary>
     public static string? GitCommit =>
-        InformationalVersion.Split('+', 2) is [_, { Length: > 0 } commit] ? commit : null;
+        Build.Split('+', 2) is [_, { Length: > 0 } commit] ? commit : null;
 
-    private static string InformationalVersion =>
+    /// <summary>The assembly's informational version, <c>0.1.0+commit</c>.</summary>
+    public static string Build =>
         typeof(NodeFacts).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
 
     private static string Json(IReadOnlyList<PlugIn> plugIns)
@@ -48,7 +49,7 @@ public static class NodeFacts
             json.WriteString("architecture", RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant());
             json.WriteString("runtime", RuntimeInformation.FrameworkDescription);
             json.WriteString("os", RuntimeInformation.OSDescription);
-            json.WriteString("build", InformationalVersion);
+            json.WriteString("build", Build);
             json.WriteString("git_commit", GitCommit);
             json.WriteStartObject("packages");
             foreach (Assembly assembly in AppDomain.CurrentDomain.GetAssemblies()

@@ -161,7 +161,7 @@ public sealed class StoredSweepTests(StoredSweep stored) : IClassFixture<StoredS
     [Fact]
     public async Task Export_refuses_what_it_cannot_write()
     {
-        Assert.Contains("does not exist", (await stored.CliAsync("export", "1", "-o", "/nonexistent/x.csv")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+        Assert.Contains("does not exist", (await stored.CliAsync("export", "1", "-o", stored.Folder.File("nosuch/x.csv"))).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
         Assert.Contains("is a folder", (await stored.CliAsync("export", "1", "-o", stored.Folder.Path)).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
         Assert.Contains("Name a file", (await stored.CliAsync("export", "1", "--format", "parquet")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
     }

@@ -1,11 +1,13 @@
 using System.CommandLine;
 using System.Text;
 using Experiments.Client.Terminals;
+using Experiments.Results.Archives;
 using Experiments.Results.Store;
+using Experiments.Silo;
 
 namespace Experiments.Client.Verbs;
 
-/// <summary>A sweep's trials as CSV, JSON or Parquet: streamed, and whole or not at all.</summary>
+/// <summary>A sweep's trials as CSV, JSON or Parquet, or all of the sweep as an archive: streamed, and whole or not at all.</summary>
 internal static class ExportVerb
 {
     public static Command Create(Terminal terminal)
@@ -14,18 +16,34 @@ internal static class ExportVerb
         Option<string> format = new("--format") { HelpName = "csv|json|parquet", Description = "Default: by the ending of -o, else csv" };
         format.AcceptOnlyFromAmong("csv", "json", "parquet");
         Option<string> output = new("--output", "-o") { HelpName = "FILE", Description = "Where to; none: standard output (not for parquet)" };
-        return new Verb("export", "Write a sweep's trials as CSV, JSON or Parquet")
+        Option<string> archive = new("--archive")
+        {
+            HelpName = "FILE", Description = "Instead: all that is stored of the sweep, traces too, as a zip file for 'experiments import'",
+        };
+        return new Verb("export", "Write a sweep's trials as CSV, JSON or Parquet, or all of it as an archive")
         {
             Examples =
             [
                 ("experiments export last --format csv -o trials.csv", "the newest sweep as CSV"),
                 ("experiments export 12 -o trials.parquet", "sweep 12 as Parquet, with typed columns"),
                 ("experiments export 12 --format json | head", "to a pipe"),
+                ("experiments export 12 --archive sweep-12.zip", "everything of sweep 12, to import into another store"),
             ],
             Arguments = { id },
-            Options = { format, output },
+            Options = { format, output, archive },
         }.Runs(terminal, async invocation =>
         {
+            if (invocation.Value(archive) is string whole)
+            {
+                if (invocation.Value(format) is not null || invocation.Value(output) is not null)
+                {
+                    throw CommandException.Invalid("--archive has a format and a file of its own: leave --format and --output out.");
+                }
+
+                await ArchiveAsync(invocation, invocation.Value(id), whole);
+                return ExitCode.Done;
+            }
+
             string? file = invocation.Value(output);
             string chosen = invocation.Value(format) ?? Path.GetExtension(file)?.ToLowerInvariant() switch
             {
@@ -70,6 +88,25 @@ internal static class ExportVerb
 
             return ExitCode.Done;
         });
+    }
+
+    private static async Task ArchiveAsync(Invocation invocation, string id, string file)
+    {
+        CancellationToken cancellation = invocation.Cancellation;
+        AtomicFile.CheckPlace(file, "--archive");
+        await using ResultStore store = await Stores.OpenReaderAsync(invocation);
+        long sweep = await Stores.FindSweepAsync(store, id, cancellation);
+        ArchiveManifest? manifest = null;
+        long bytes = 0;
+        await AtomicFile.WriteAsync(file, "--archive", async temporary =>
+        {
+            await using FileStream stream = new(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16);
+            manifest = await store.ExportArchiveAsync(sweep, stream, NodeFacts.Build, cancellation)
+                ?? throw CommandException.Invalid($"There is no sweep '{sweep}' any more: it was deleted just now.");
+            bytes = stream.Length;
+        });
+        invocation.Terminal.Notice($"Sweep {sweep}, '{manifest!.Name}', {manifest.State}: {Format.Count(manifest.Stored)} of "
+            + $"{Format.Count(manifest.Trials, "trial")} with all that belongs to them in {file}, {Format.Bytes(bytes)}.");
     }
 
     private static async Task<long> WriteAsync(

@@ -207,7 +207,7 @@ internal static class LifeVerbs
             ?? throw CommandException.Invalid($"There is no sweep '{given}'. 'experiments list' shows those there are.");
 
     /// <summary>Before anything of the sweep is touched: a process that lacks what it needs leaves it as it is.</summary>
-    private static void CheckRunnable(Invocation invocation, SweepRow sweep)
+    internal static void CheckRunnable(Invocation invocation, SweepRow sweep)
     {
         if (invocation.Catalog.Refusal(SweepSpec.FromJson(sweep.Specification)) is string refusal)
         {

@@ -49,12 +49,12 @@ internal static class TraceVerb
             await using ResultStore store = await Stores.OpenReaderAsync(invocation);
             long sweep = await Stores.FindSweepAsync(store, invocation.Value(id), cancellation);
             long? number = invocation.Value(trial);
-            Outcome? outcome = null;
+            TrialRow? outcome = null;
             Guid traceId;
             long shardNumber;
             if (number is long wanted)
             {
-                outcome = new Outcome(await store.FindTrialAsync(sweep, wanted, cancellation)
+                outcome = new TrialRow(await store.FindTrialAsync(sweep, wanted, cancellation)
                     ?? throw CommandException.Invalid($"Sweep {sweep} has stored no trial {wanted}; they are numbered from 0."));
                 traceId = Guid.ParseExact(outcome.Text("trace_id")!, "N");
                 shardNumber = (int)outcome["shard"]!;
@@ -87,29 +87,6 @@ internal static class TraceVerb
     private sealed record Node(SpanRecord Span, int Depth, IReadOnlyList<ulong> Above)
     {
         public DateTimeOffset End => Span.StartedAt + TimeSpan.FromSeconds(Span.DurationSeconds);
-    }
-
-    /// <summary>A row of the view trials, by column name.</summary>
-    private sealed class Outcome(IReadOnlyList<(string Column, object? Value)> columns)
-    {
-        private readonly Dictionary<string, object?> _values = columns.ToDictionary(c => c.Column, c => c.Value, StringComparer.Ordinal);
-
-        public object? this[string column] => _values[column];
-
-        public string? Text(string column) => _values[column] as string;
-
-        public double? Real(string column) => _values[column] as double?;
-
-        public JsonObject ToJson()
-        {
-            JsonObject json = [];
-            foreach ((string name, object? value) in columns)
-            {
-                json[name] = JsonOutput.Value(value);
-            }
-
-            return json;
-        }
     }
 
     /// <summary>Depth first, children by start. A span whose parent was not stored is a root.</summary>
@@ -145,7 +122,7 @@ internal static class TraceVerb
     }
 
     private static void Write(
-        Terminal terminal, long sweep, long shard, long? trial, Guid traceId, Outcome? row, List<Node> nodes)
+        Terminal terminal, long sweep, long shard, long? trial, Guid traceId, TrialRow? row, List<Node> nodes)
     {
         TextWriter output = terminal.Out;
         output.WriteLine($"Sweep {sweep}, shard {shard}" + (trial is null ? "" : $", trial {trial}") + $", trace {traceId:N}");
@@ -189,7 +166,7 @@ internal static class TraceVerb
     }
 
     // A trial shorter than a millisecond has no spans of its own; its phases are columns always.
-    private static void WritePhases(Terminal terminal, Outcome row)
+    private static void WritePhases(Terminal terminal, TrialRow row)
     {
         (string Name, double? Seconds)[] phases =
         [
@@ -224,7 +201,7 @@ internal static class TraceVerb
         return new string(' ', offset) + new string(terminal.OutIsTerminal ? '█' : '#', length);
     }
 
-    private static JsonObject ToJson(long sweep, long shard, long? trial, Guid traceId, Outcome? row, List<Node> nodes) => new()
+    private static JsonObject ToJson(long sweep, long shard, long? trial, Guid traceId, TrialRow? row, List<Node> nodes) => new()
     {
         ["sweep_id"] = sweep,
         ["shard"] = shard,

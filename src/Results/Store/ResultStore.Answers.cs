@@ -95,6 +95,17 @@ public sealed partial class ResultStore
             cancellation,
             sweepId, trial)).FirstOrDefault();
 
+    /// <summary>The shard that holds a trial of this number, stored or not; null when there is none.</summary>
+    public async Task<ShardPlace?> FindShardOfTrialAsync(long sweepId, long trial, CancellationToken cancellation) =>
+        (await QueryAsync(
+            "shard-of-trial", r => new ShardPlace(r.GetInt32(0), r.GetInt64(1), r.GetInt64(2), r.GetInt64(3)), cancellation, sweepId, trial))
+        .SingleOrDefault();
+
+    /// <summary>A process that ran shards; null when there is none of this number.</summary>
+    public async Task<NodeRow?> FindNodeAsync(int id, CancellationToken cancellation) =>
+        (await QueryAsync(
+            "find-node", r => new NodeRow(r.GetString(0), r.GetString(1), r.GetInt32(2), r.GetString(3)), cancellation, id)).SingleOrDefault();
+
     /// <summary>The trace of one shard, or of the one that took longest; null when none is stored.</summary>
     public async Task<ShardTrace?> FindTraceAsync(long sweepId, int? shard, CancellationToken cancellation) =>
         (await QueryAsync(

@@ -85,10 +85,19 @@ public sealed record SweepSummary(
     SweepFacts Facts, IReadOnlyList<NodeShare> Nodes, IReadOnlyList<SummaryCell> Configurations, IReadOnlyList<SummaryCell> Sizes,
     IReadOnlyList<SummaryCell> Bounds, IReadOnlyList<FailureGroup> Failures);
 
+/// <summary>Where a shard lies in its sweep.</summary>
+/// <param name="EndInstance">One past the last.</param>
+public sealed record ShardPlace(int Number, long FirstInstance, long EndInstance, long FirstTrial);
+
 public sealed record ShardTrace(int Shard, Guid TraceId);
 
 /// <summary>A process, and how much of a sweep it did.</summary>
 public sealed record NodeShare(int Id, NodeRow Node, DateTimeOffset StartedAt, long Shards, long Trials);
+
+/// <summary>A sweep that came from an archive, as it is stored now.</summary>
+/// <param name="Archived">Its state when it was archived: one that ran then is cancelled now.</param>
+/// <param name="Stored">How many of its trials have an outcome.</param>
+public sealed record ImportedSweep(long Id, string Name, SweepState State, SweepState Archived, long Trials, long Stored);
 
 /// <param name="PostgresType">As Postgres names it: bigint, double precision, uuid, ….</param>
 public sealed record ResultColumn(string Name, Type Type, string PostgresType);

@@ -138,8 +138,9 @@ internal static unsafe class Columns<V, T>
 
     /// <summary>to[i] = rows[i] − shift, with rows of d, padded with zeros to <paramref name="stride"/>; returns the largest sum of
     /// squares of a row, or NaN.</summary>
+    /// <param name="norms">Where each row's sum of squares goes; null for nowhere.</param>
     [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
-    public static T Shift(T* rows, int n, int d, T* shift, int stride, T* to)
+    public static T Shift(T* rows, int n, int d, T* shift, int stride, T* to, T* norms)
     {
         T largest = T.Zero;
         for (int i = 0; i < n; i++)
@@ -164,6 +165,11 @@ internal static unsafe class Columns<V, T>
             for (; k < stride; k++)
             {
                 to[k] = T.Zero;
+            }
+
+            if (norms is not null)
+            {
+                norms[i] = square;
             }
 
             largest = T.Max(largest, square);

@@ -69,7 +69,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly CancellationToken _cancellation;
     private readonly int _n, _d, _stride, _tile, _rowsPerChunk, _share;
     private readonly bool _statistics, _keeps;
-    private readonly AlignedBuffer<T> _keys, _values, _x, _y;
+    private readonly AlignedBuffer<T> _keys, _values, _norms, _x, _y;
     private readonly AlignedBuffer<double> _shares;
     private readonly List<int>[] _dominated;
     private readonly RowsForKeys<T>? _forKeys;
@@ -107,6 +107,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         _keys = new((long)_n * _stride);
         _values = new((long)_n * _stride);
+        _norms = new(_n);
         _x = new((long)_d * _stride);
         _y = new((long)_d * _stride);
     }
@@ -133,7 +134,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     public static double Bytes(int n, int rows, int d, int threads)
     {
         double stride = Stride(d), width = Width;
-        double operands = 2 * (n + (double)d) * stride * sizeof(T);
+        double operands = ((2 * (n + (double)d) * stride) + n) * sizeof(T);
         double block = ((Keeps(n) ? n : TileOf(d)) + (Block.Wides * stride) + Block.Vectors) * width;
         double scratch = (MostBlocks * (block + ((stride + width) * width))) + ((TileOf(d) + 4) * width);
         int chunks = (rows + RowsPerChunk(rows, d) - 1) / RowsPerChunk(rows, d);
@@ -149,8 +150,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Columns<V, T>.Mean(a2, _n, _d, keyMean);
             Columns<V, T>.Mean(a3, _n, _d, valueMean);
             _longestKey = Math.Sqrt(
-                double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start)) * Slack);
-            double longest = Math.Sqrt(double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start)));
+                double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start, _norms.Start)) * Slack);
+            double longest = Math.Sqrt(double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, null)));
             // Σ e v of the range that subtracts no maximum.
             _valuesAllowWide = _n * longest * Math.ScaleB(1, 32) < (typeof(T) == typeof(float) ? 1e37 : 1e300);
         }
@@ -208,6 +209,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _forKeys?.Dispose();
         _keys.Dispose();
         _values.Dispose();
+        _norms.Dispose();
         _x.Dispose();
         _y.Dispose();
     }
@@ -815,14 +817,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         for (int j = 0; j < count; j++)
         {
-            T* row = _keys.Start + ((long)(key + j) * _stride);
-            T square = T.Zero;
-            for (int k = 0; k < _d; k++)
-            {
-                square += row[k] * row[k];
-            }
-
-            V norm = V.Broadcast(square);
+            V norm = V.Broadcast(_norms.Start[key + j]);
             for (int v = 0; v < Width; v += V.Count)
             {
                 V.MulAdd(norm, V.Load(e + ((long)j * Width) + v), V.Load(norms + v)).Store(norms + v);

@@ -1,0 +1,1 @@
+FETCH 4096 FROM archived_instances

@@ -1,0 +1,1 @@
+COPY (SELECT {columns} FROM experiments.reference WHERE instance_key = ANY ('{{keys}}'::uuid[])) TO STDOUT (ENCODING 'UTF8')

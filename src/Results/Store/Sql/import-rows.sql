@@ -1,0 +1,1 @@
+COPY experiments.{table} ({columns}) FROM STDIN (ENCODING 'UTF8')
