@@ -18,6 +18,7 @@ public static class CommandTree
         {
             PlanVerb.Create(terminal),
             RunVerb.Create(terminal),
+            SubmitVerb.Create(terminal),
             ListVerb.Create(terminal),
             ShowVerb.Create(terminal),
             LifeVerbs.Watch(terminal),
@@ -32,6 +33,7 @@ public static class CommandTree
             KernelsVerb.Create(terminal),
             DoctorVerb.Create(terminal),
             DatabaseVerb.Create(terminal),
+            SiloVerb.Create(terminal),
             CertificatesVerb.Create(terminal),
             CompletionVerb.Create(terminal),
         };

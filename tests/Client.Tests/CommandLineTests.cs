@@ -44,8 +44,7 @@ public sealed class CommandLineTests
         string[] names = [.. Tree().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal)];
         Assert.Equal(
             ["cancel", "certificates", "completion", "database", "doctor", "export", "gradient", "import", "kernels", "list", "plan", "query",
-                "resume", "retry",
-                "run", "show", "trace", "watch"], names);
+                "resume", "retry", "run", "show", "silo", "submit", "trace", "watch"], names);
     }
 
     [Fact]

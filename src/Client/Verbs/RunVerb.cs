@@ -1,10 +1,6 @@
 using System.CommandLine;
-using System.Diagnostics;
-using System.Reflection;
 using Experiments.Client.Running;
 using Experiments.Client.Terminals;
-using Experiments.Results.Store;
-using Experiments.Results.Sweeps;
 
 namespace Experiments.Client.Verbs;
 
@@ -15,7 +11,7 @@ internal static class RunVerb
     public static Command Create(Terminal terminal)
     {
         Argument<string> sweep = SweepOptions.FileOrPreset();
-        Option<string> name = new("--name") { HelpName = "NAME", Description = "Call the sweep this instead of what its file says" };
+        Option<string> name = SweepOptions.Name();
         Option<int?> lanes = SweepOptions.Integer("--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);
         Option<string[]> set = SweepOptions.Set();
         Option<string> trial = new("--trial")
@@ -55,41 +51,8 @@ internal static class RunVerb
                 return TrialRerun.RunAsync(invocation, again);
             }
 
-            // The file is checked before anything is started: a mistyped key costs no server.
-            SweepSource source = SweepSource.Find(invocation.Value(sweep), invocation.Value(set) ?? []);
-            Catalog catalog = invocation.Catalog;
-            SweepSpec spec = source.Parse(catalog);
-            string called = invocation.Value(name) is { Length: > 0 } given ? given : spec.Name;
-            SweepExpansion expansion = new(spec, catalog);
-            Task<SweepCounts> counting = Task.Run(() => expansion.Count(invocation.Cancellation), invocation.Cancellation);
-            return SweepRunner.RunAsync(invocation, invocation.Value(lanes), async (store, cancellation) =>
-            {
-                SweepCounts counts = await counting;
-                if (counts.Trials == 0)
-                {
-                    throw CommandException.Invalid($"{source.Name} holds no trial: its 'where' leaves every one out.");
-                }
-
-                ActivityContext trace = new(
-                    ActivityTraceId.CreateRandom(), ActivitySpanId.CreateRandom(), ActivityTraceFlags.Recorded);
-                long id = await store.CreateSweepAsync(
-                    new NewSweep(
-                        called, spec.Question, spec.Seed, spec.ToJson(), spec.Hash, source.Text, counts.Instances, counts.Trials,
-                        $"00-{trace.TraceId}-{trace.SpanId}-01", BuildCommit()),
-                    expansion.Shards(new CostModel(), cancellation), cancellation);
-                terminal.Notice($"Sweep {id}, '{called}': {Format.Count(counts.Trials, "trial")} on "
-                    + $"{Format.Count(counts.Instances, "instance")}.");
-                return new Prepared(id, called, trace);
-            });
+            SweepCreation creation = new(invocation, invocation.Value(sweep), invocation.Value(set), invocation.Value(name));
+            return SweepRunner.RunAsync(invocation, invocation.Value(lanes), creation.StoreAsync);
         });
-    }
-
-    /// <summary>The commit this program was built from, or null outside a repository.</summary>
-    internal static string? BuildCommit()
-    {
-        string? version = typeof(RunVerb).Assembly
-            .GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion;
-        int plus = version?.IndexOf('+', StringComparison.Ordinal) ?? -1;
-        return plus < 0 ? null : version![(plus + 1)..];
     }
 }

@@ -16,6 +16,8 @@ internal static class SweepOptions
         return argument;
     }
 
+    public static Option<string> Name() => new("--name") { HelpName = "NAME", Description = "Call the sweep this instead of what its file says" };
+
     public static Option<string[]> Set() => new("--set")
     {
         HelpName = "KEY=VALUE",

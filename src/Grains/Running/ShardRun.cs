@@ -14,6 +14,7 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
 
     private int _begun;
     private volatile bool _started;
+    private long _ticks;
     private long _done;
     private long _failed;
     private long _skipped;
@@ -34,6 +35,9 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
 
     /// <summary>Whether a lane has taken it up.</summary>
     public bool Started => _started;
+
+    /// <summary>Seconds it had its lane; 0 before it has left it.</summary>
+    public double Seconds => Volatile.Read(ref _ticks) / (double)Stopwatch.Frequency;
 
     /// <summary>Ends when the lane does; cancelled when <see cref="Cancellation"/> is, faulted by our own mistakes alone.</summary>
     public Task<ShardResult> Completion => _completion.Task;
@@ -76,10 +80,13 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
     internal void Execute(ShardRunner runner, Lane lane)
     {
         _started = true;
+        long start = Stopwatch.GetTimestamp();
         try
         {
             Cancellation.ThrowIfCancellationRequested();
-            _completion.TrySetResult(runner.Run(this, lane));
+            ShardResult result = runner.Run(this, lane);
+            Volatile.Write(ref _ticks, Stopwatch.GetTimestamp() - start);
+            _completion.TrySetResult(result);
         }
         catch (OperationCanceledException) when (Cancellation.IsCancellationRequested)
         {

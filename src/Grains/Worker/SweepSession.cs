@@ -17,7 +17,7 @@ namespace Experiments.Grains.Worker;
     "Design", "CA1001", Justification = "Its semaphores and token source hold no handle, and a task that outlives it may use them.")]
 internal sealed class SweepSession(
     SweepRow row, SweepPlan plan, ResultStore store, IGrainFactory grains, ShardHost host, ComputePool pool,
-    ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
+    LeaseTurns turns, ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
 {
     private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
 
@@ -32,6 +32,11 @@ internal sealed class SweepSession(
     private readonly long _startedAt = Stopwatch.GetTimestamp();
     private readonly ProgressCount _progress = new(row.Trials);
 
+    private LeaseTurns.Share _turn = null!;
+
+    // What the last shard cost, which is what the next ones are taken to.
+    private double _lastSeconds;
+
     // Not from 0: a node may run a sweep again, and the grain still remembers the numbers of the first time.
     private long _sequence = Stopwatch.GetTimestamp();
     private long _leasesLost;
@@ -45,6 +50,19 @@ internal sealed class SweepSession(
     {
         // What this task and its children do makes no spans by itself: a shard's trace begins where a shard does.
         Activity.Current = null;
+        _turn = turns.Join(priority: 0, plan.Measure.Sharing ? pool.Lanes.Count : 1, Changed);
+        try
+        {
+            return await RunInTurnAsync(finish, now);
+        }
+        finally
+        {
+            turns.Leave(_turn);
+        }
+    }
+
+    private async Task<SweepEnd> RunInTurnAsync(CancellationToken finish, CancellationToken now)
+    {
         _progress.Note(await store.ProgressAsync(row.Id, now));
         bool done = false;
         if (row.State == SweepState.Running)
@@ -101,9 +119,8 @@ internal sealed class SweepSession(
         TimeSpan idle = TimeSpan.FromMilliseconds(10);
         while (!Stopping(finish, now))
         {
-            // One lease more than lanes, so that a lane that ends goes on at once; and a bound on what waits to be stored.
-            int computing = _held.Values.Count(h => !h.Run.Completion.IsCompleted);
-            int room = Math.Min(lanes + 1 - computing, lanes + 1 + options.CommitsInFlight - _held.Count);
+            // In turn with the other sweeps, and with a bound on what waits to be stored.
+            int room = Math.Min(turns.Room(_turn), lanes + 1 + options.CommitsInFlight - _held.Count);
             if (room <= 0)
             {
                 await _changed.WaitAsync(options.LookEvery);
@@ -140,6 +157,7 @@ internal sealed class SweepSession(
             else
             {
                 // The rest is leased, by us or by others: wait for ours to end, or look again after a while.
+                turns.Sleep(_turn, idle);
                 await _changed.WaitAsync(_held.IsEmpty ? idle : LongestIdle);
                 idle = idle * 2 < LongestIdle ? idle * 2 : LongestIdle;
             }
@@ -158,10 +176,11 @@ internal sealed class SweepSession(
             {
                 return await _sweep.Take(request, now);
             }
-            catch (Exception fault) when (attempt < 5 && fault is TimeoutException or OrleansMessageRejectionException)
+            catch (Exception fault) when (attempt < 12 && fault is TimeoutException or OrleansMessageRejectionException)
             {
-                // The same request, by its number: leases that were granted to the lost answer are not lost with it.
-                await Task.Delay(TimeSpan.FromMilliseconds(100 * attempt), time, now);
+                // The same request, by its number: leases that were granted to the lost answer are not lost with it. The grain's silo may be
+                // dead, and is known to be after some seconds.
+                await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(100 * attempt, 500)), time, now);
             }
         }
     }
@@ -170,7 +189,8 @@ internal sealed class SweepSession(
     {
         CancellationTokenSource cancel = CancellationTokenSource.CreateLinkedTokenSource(_kernels.Token);
         HashSet<long> none = [];
-        Held held = new(lease, cancel) { Run = new ShardRun(plan, lease, none, cancel.Token) };
+        Held held = new(lease, cancel) { Run = new ShardRun(plan, lease, none, cancel.Token), PredictedSeconds = _lastSeconds };
+        turns.Took(_turn, held.PredictedSeconds);
         _held[lease.Shard] = held;
         held.Task = FollowAsync(held, askedAt, waited);
     }
@@ -195,6 +215,7 @@ internal sealed class SweepSession(
         finally
         {
             host.Forget(held.Run);
+            LeftItsLane(held);
             _held.TryRemove(new KeyValuePair<int, Held>(held.Lease.Shard, held));
             held.Cancel.Dispose();
             Changed();
@@ -233,7 +254,7 @@ internal sealed class SweepSession(
             host.Expect(held.Run);
             await StartAsync(held, shard);
             _ = held.Run.Completion.ContinueWith(
-                _ => Changed(), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+                _ => LeftItsLane(held), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
             result = await held.Run.Completion;
         }
         finally
@@ -245,6 +266,19 @@ internal sealed class SweepSession(
 
         await CommitAsync(held, new ShardCommit(
             lease, nodeId, SpanRecords.IdOf(trace), result.Outcomes, spanRecords, result.References), shard);
+    }
+
+    private void LeftItsLane(Held held)
+    {
+        if (held.TryEndTurn())
+        {
+            // Alone on the machine, it had every lane.
+            double seconds = held.Run.Seconds * (plan.Measure.Sharing ? 1 : pool.Lanes.Count);
+            _lastSeconds = seconds > 0 ? seconds : _lastSeconds;
+            turns.Ended(_turn, held.PredictedSeconds, seconds);
+        }
+
+        Changed();
     }
 
     private async Task StartAsync(Held held, Activity? shard)
@@ -463,12 +497,16 @@ internal sealed class SweepSession(
     {
         private volatile bool _committing;
         private volatile bool _lost;
+        private int _turnEnded;
 
         public ShardLease Lease { get; } = lease;
 
         public CancellationTokenSource Cancel { get; } = cancel;
 
         public required ShardRun Run { get; set; }
+
+        /// <summary>As its turn was counted until it has run.</summary>
+        public double PredictedSeconds { get; init; }
 
         public Task Task { get; set; } = Task.CompletedTask;
 
@@ -483,6 +521,9 @@ internal sealed class SweepSession(
             get => _lost;
             set => _lost = value;
         }
+
+        /// <summary>True once: the first to see it leave its lane.</summary>
+        public bool TryEndTurn() => Interlocked.Exchange(ref _turnEnded, 1) == 0;
 
         public async Task TryCancelAsync()
         {

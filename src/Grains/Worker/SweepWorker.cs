@@ -15,7 +15,9 @@ public sealed class SweepWorker(
 {
     private readonly TaskCompletionSource<int> _nodeId = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly ConcurrentDictionary<SweepSession, Task> _sessions = new();
+    private readonly LeaseTurns _turns = new(pool.Lanes.Count, time);
     private readonly CancellationTokenSource _stopping = new();
+    private readonly CancellationTokenSource _now = new();
     private volatile SweepSession? _last;
 
     /// <summary>Runs one sweep here until it is done, cancelled or interrupted.</summary>
@@ -30,7 +32,7 @@ public sealed class SweepWorker(
         int nodeId = await _nodeId.Task.WaitAsync(now);
         SweepRow row = await store.FindSweepAsync(sweepId, now)
             ?? throw new ArgumentException($"There is no sweep {sweepId} in the store. `experiments list` shows those there are.");
-        SweepSession session = new(row, SweepPlan.Of(row, catalog), store, grains, host, pool, spans, nodeId, options, time);
+        SweepSession session = new(row, SweepPlan.Of(row, catalog), store, grains, host, pool, _turns, spans, nodeId, options, time);
         _last = session;
         Task<SweepEnd> end = session.RunAsync(finish.Token, now);
         _sessions[session] = end;
@@ -43,6 +45,15 @@ public sealed class SweepWorker(
             _sessions.TryRemove(session, out _);
         }
     }
+
+    /// <summary>Cancelled when nothing may be waited for any more: see <see cref="StopNow"/>.</summary>
+    public CancellationToken Now => _now.Token;
+
+    /// <summary>The silo's node in the store; null before it is registered.</summary>
+    public int? NodeId => _nodeId.Task.IsCompletedSuccessfully ? _nodeId.Task.Result : null;
+
+    /// <summary>Cancels every kernel; leases are still given back.</summary>
+    public void StopNow() => _now.Cancel();
 
     /// <summary>The sweep that runs here, or was the last to; null before the first.</summary>
     public RunSnapshot? Snapshot() => _last?.Snapshot();
@@ -64,6 +75,7 @@ public sealed class SweepWorker(
     public override void Dispose()
     {
         _stopping.Dispose();
+        _now.Dispose();
         base.Dispose();
     }
 
@@ -72,7 +84,7 @@ public sealed class SweepWorker(
         try
         {
             ResultStore store = await stores.GetAsync(stoppingToken);
-            _nodeId.TrySetResult(await store.RegisterNodeAsync(node, stoppingToken));
+            _nodeId.TrySetResult(await RegisterAsync(store, stoppingToken));
         }
         catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
         {
@@ -82,6 +94,21 @@ public sealed class SweepWorker(
         {
             // Whoever wants to run a sweep hears of it; a silo that nobody asks to has no use for the store.
             _nodeId.TrySetException(fault);
+        }
+    }
+
+    private async Task<int> RegisterAsync(ResultStore store, CancellationToken stopping)
+    {
+        while (true)
+        {
+            try
+            {
+                return await store.RegisterNodeAsync(node, stopping);
+            }
+            catch (StoreUnavailableException) when (options.WaitsForStore)
+            {
+                await Task.Delay(options.LookEvery, time, stopping);
+            }
         }
     }
 }

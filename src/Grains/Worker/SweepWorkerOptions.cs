@@ -17,6 +17,10 @@ public sealed record SweepWorkerOptions
     /// <summary>How long a cancelled kernel may take to notice before the process stops waiting for it.</summary>
     public TimeSpan GiveUpAfter { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>Whether a store that is away when the silo starts is waited for, as a cluster's silo does, or is the end of it, as for a command
+    /// that somebody watches.</summary>
+    public bool WaitsForStore { get; init; }
+
     /// <summary>Computed shards that may wait for their commit while lanes go on.</summary>
     public int CommitsInFlight { get; init; } = 2;
 }

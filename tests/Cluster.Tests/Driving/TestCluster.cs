@@ -1,0 +1,170 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json.Nodes;
+using Experiments.Results.Store;
+using Experiments.Testing;
+using Npgsql;
+
+namespace Experiments.Cluster.Tests.Driving;
+
+/// <summary>A store and a Redis of its own, and as many silos as processes as a test wants.</summary>
+internal sealed class TestCluster : IAsyncDisposable
+{
+    private readonly Child _redis;
+    private readonly List<Child> _silos = [];
+    private readonly string _folder;
+
+    private TestCluster(StoreAddress store, Child redis, int port, string folder)
+    {
+        (Store, _redis, _folder) = (store, redis, folder);
+        Environment = new Dictionary<string, string?>
+        {
+            ["EXPERIMENTS_POSTGRES"] = store.Owner,
+            ["EXPERIMENTS_REDIS"] = $"127.0.0.1:{port}",
+            ["XDG_CONFIG_HOME"] = folder,
+            ["XDG_DATA_HOME"] = folder,
+            ["DOTNET_DbgEnableMiniDump"] = "0",
+            ["DOTNET_TieredPGO"] = "0",
+        };
+        Reader = NpgsqlDataSource.Create(store.Owner);
+    }
+
+    public StoreAddress Store { get; }
+
+    public NpgsqlDataSource Reader { get; }
+
+    public Dictionary<string, string?> Environment { get; }
+
+    public Child Redis => _redis;
+
+    public IReadOnlyList<Child> Silos => _silos;
+
+    public static string? Unavailable => Find("redis-server") is null ? "no redis-server on the PATH" : null;
+
+    public static async Task<TestCluster> StartAsync(int silos)
+    {
+        string folder = Directory.CreateTempSubdirectory("experiments-cluster-").FullName;
+        int port = FreePort();
+        Child redis = await Child.StartAsync(
+            new Dictionary<string, string?>(), Find("redis-server")!, "--bind", "127.0.0.1", "--port",
+            port.ToString(CultureInfo.InvariantCulture), "--dir", folder, "--appendonly", "yes", "--save", "");
+        await redis.SaysAsync("Ready to accept connections", TimeSpan.FromSeconds(30));
+        TestCluster cluster = new(await TestPostgres.CreateDatabaseAsync(), redis, port, folder);
+        await Task.WhenAll(Enumerable.Range(0, silos).Select(_ => cluster.AddSiloAsync()));
+        return cluster;
+    }
+
+    /// <summary>One silo more, up and ready.</summary>
+    public async Task<Child> AddSiloAsync(params string[] options)
+    {
+        Child silo = await StartSiloAsync(options);
+        await silo.SaysAsync("Silo of cluster", TimeSpan.FromSeconds(60));
+        return silo;
+    }
+
+    public async Task<Child> StartSiloAsync(params string[] options)
+    {
+        Child silo = await Child.StartAsync(Environment, Client(["silo", "--port", "0", "--lanes", "1", .. options]));
+        lock (_silos)
+        {
+            _silos.Add(silo);
+        }
+
+        return silo;
+    }
+
+    /// <summary>One command to its end; what it wrote to both outputs.</summary>
+    public async Task<(int Code, string Said)> RunAsync(params string[] args)
+    {
+        await using Child child = await Child.StartAsync(Environment, Client(args));
+        int code = await child.EndAsync(TimeSpan.FromMinutes(4));
+        return (code, child.Said);
+    }
+
+    /// <summary>Stores a sweep for the silos; its number.</summary>
+    public async Task<long> SubmitAsync(string yaml)
+    {
+        string file = Path.Combine(_folder, $"{Guid.NewGuid():N}.yaml");
+        await File.WriteAllTextAsync(file, yaml);
+        (int code, string said) = await RunAsync("submit", file, "--json");
+        Assert.True(code == 0, said);
+        return (long)JsonNode.Parse(said[said.IndexOf('{', StringComparison.Ordinal)..])!["sweep_id"]!;
+    }
+
+    public async Task<T> ScalarAsync<T>(string sql)
+    {
+        await using NpgsqlCommand command = Reader.CreateCommand(sql);
+        return (T)Convert.ChangeType(await command.ExecuteScalarAsync() ?? throw new InvalidOperationException(sql), typeof(T), CultureInfo.InvariantCulture)!;
+    }
+
+    public Task<long> StoredAsync(long sweep) => ScalarAsync<long>($"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep}");
+
+    /// <summary>Waits until so many trials are stored.</summary>
+    public async Task UntilStoredAsync(long sweep, long trials, TimeSpan within)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (await StoredAsync(sweep) < trials)
+        {
+            Assert.True(watch.Elapsed < within, $"{await StoredAsync(sweep)} of {trials} trials after {watch.Elapsed}. The silos said:\n{Logs()}");
+            await Task.Delay(50);
+        }
+    }
+
+    /// <summary>Waits until the sweep is done, and holds what is stored to it: as many rows as were planned, each once, each with its trace, and
+    /// the gradients of a run that nothing disturbed.</summary>
+    /// <returns>How long it took.</returns>
+    public async Task<TimeSpan> UntilWholeAsync(long sweep, long trials, TimeSpan within, long? undisturbed = null)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (await ScalarAsync<string>($"SELECT state FROM experiments.sweep WHERE id = {sweep}") != "done")
+        {
+            Assert.True(watch.Elapsed < within, $"{await StoredAsync(sweep)} of {trials} trials after {watch.Elapsed}. The silos said:\n{Logs()}");
+            await Task.Delay(50);
+        }
+
+        Assert.Equal(trials, await StoredAsync(sweep));
+        Assert.Equal(trials, await ScalarAsync<long>($"SELECT count(DISTINCT trial) FROM experiments.trial WHERE sweep_id = {sweep}"));
+        Assert.Equal(trials - 1, await ScalarAsync<long>($"SELECT max(trial) FROM experiments.trial WHERE sweep_id = {sweep}"));
+        Assert.Equal(0, await ScalarAsync<long>(
+            $"SELECT count(*) FROM experiments.trial t WHERE sweep_id = {sweep} AND NOT EXISTS "
+            + "(SELECT FROM experiments.span s WHERE s.trace_id = t.trace_id AND s.name = 'shard')"));
+        Assert.Equal(trials, await ScalarAsync<long>($"SELECT trials_done FROM experiments.sweep WHERE id = {sweep}"));
+        if (undisturbed is long other)
+        {
+            Assert.Equal(0, await ScalarAsync<long>(
+                $"SELECT count(*) FROM experiments.trial a FULL JOIN experiments.trial b ON b.sweep_id = {other} AND b.trial = a.trial "
+                + $"WHERE (a.sweep_id = {sweep} OR a.sweep_id IS NULL) AND (b.sweep_id = {other} OR b.sweep_id IS NULL) "
+                + "AND (a.digest, a.trial_key) IS DISTINCT FROM (b.digest, b.trial_key)"));
+        }
+
+        return watch.Elapsed;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (Child silo in _silos)
+        {
+            await silo.DisposeAsync();
+        }
+
+        await _redis.DisposeAsync();
+        await Reader.DisposeAsync();
+        Directory.Delete(_folder, recursive: true);
+    }
+
+    public string Logs() => string.Join("\n----\n", _silos.Select(s => s.Said));
+
+    private static string[] Client(string[] args) => ["dotnet", Path.Combine(AppContext.BaseDirectory, "experiments.dll"), .. args];
+
+    private static string? Find(string program) => (System.Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+        .Select(folder => Path.Combine(folder, program)).FirstOrDefault(File.Exists);
+
+    private static int FreePort()
+    {
+        using TcpListener probe = new(IPAddress.Loopback, 0);
+        probe.Start();
+        return ((IPEndPoint)probe.LocalEndpoint).Port;
+    }
+}

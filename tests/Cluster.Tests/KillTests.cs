@@ -1,0 +1,151 @@
+using Experiments.Cluster.Tests.Driving;
+
+namespace Experiments.Cluster.Tests;
+
+/// <summary>Real silos as processes, a real Redis, a real Postgres, and real signals: whatever dies, every planned trial is stored, once, with the
+/// bits of a run that nothing disturbed.</summary>
+public sealed class KillTests
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
+    [Fact]
+    public async Task Silos_share_a_sweep_and_one_that_is_killed_loses_nothing()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(3);
+        long calm = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilWholeAsync(calm, Trials, Patience);
+        Assert.Equal(3, await cluster.ScalarAsync<long>($"SELECT count(DISTINCT node_id) FROM experiments.trial WHERE sweep_id = {calm}"));
+
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        cluster.Silos[0].Signal("KILL");
+        await cluster.UntilWholeAsync(sweep, Trials, Patience, calm);
+        Assert.False(cluster.Silos[0].IsRunning);
+    }
+
+    [Fact]
+    public async Task A_whole_cluster_that_was_killed_goes_on_when_silos_come_back_and_nobody_tells_them()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2);
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        foreach (Child silo in cluster.Silos)
+        {
+            silo.Signal("KILL");
+        }
+
+        await Task.WhenAll(cluster.AddSiloAsync(), cluster.AddSiloAsync());
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+    }
+
+    [Fact]
+    public async Task A_silo_that_is_told_to_stop_gives_back_what_it_has_not_run_and_leaves()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2);
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        cluster.Silos[0].Signal("TERM");
+        Assert.Equal(0, await cluster.Silos[0].EndAsync(TimeSpan.FromSeconds(30)));
+        Assert.Contains("Draining", cluster.Silos[0].Said, StringComparison.Ordinal);
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+        Assert.DoesNotContain("Exception", cluster.Silos[0].Said, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_silo_that_was_paused_until_the_others_took_over_wakes_up_to_a_fence()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2);
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        cluster.Silos[0].Signal("STOP");
+        await Task.Delay(TimeSpan.FromSeconds(12), TestContext.Current.CancellationToken);
+        cluster.Silos[0].Signal("CONT");
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+    }
+
+    [Fact]
+    public async Task Two_sweeps_at_once_are_worked_at_in_turns()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(1);
+        long first = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(first, Trials / 10, Patience);
+        long second = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilWholeAsync(first, Trials, Patience);
+
+        // The second did not wait for the first, nor did it catch up.
+        Assert.InRange(await cluster.StoredAsync(second), Trials / 3, Trials);
+        await cluster.UntilWholeAsync(second, Trials, Patience, first);
+    }
+
+    [Fact]
+    public async Task Bad_settings_get_one_line()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(0);
+        await RefusedAsync(cluster, 1, "--bind is 'here'", "silo", "--bind", "here");
+        await RefusedAsync(cluster, 1, "silo would listen on 10.0.0.5 without TLS", "silo", "--bind", "10.0.0.5");
+        await RefusedAsync(cluster, 1, "go together", "silo", "--tls-key", "node.key");
+        await RefusedAsync(cluster, 1, "--health is '8080'", "silo", "--health", "8080");
+        await RefusedAsync(cluster, 4, "The Redis at 127.0.0.1:1 does not answer", "silo", "--redis", "127.0.0.1:1,connectTimeout=500", "--port", "0");
+        await RefusedAsync(cluster, 1, "cannot be read", "silo", "--redis", "127.0.0.1:1,nosuchoption=1", "--port", "0");
+        Child silo = await cluster.AddSiloAsync();
+        int port = int.Parse(silo.Said.Split("on 127.0.0.1:")[1].Split('.')[0], System.Globalization.CultureInfo.InvariantCulture);
+        await RefusedAsync(cluster, 1, $"Port {port} of 127.0.0.1 is taken", "silo", "--port", $"{port}");
+        cluster.Environment.Remove("EXPERIMENTS_REDIS");
+        await RefusedAsync(cluster, 1, "Set EXPERIMENTS_REDIS or give --redis", "silo");
+    }
+
+    [Fact]
+    public async Task Health_is_ready_once_the_store_has_answered_and_metrics_can_be_scraped()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(0);
+        Child silo = await cluster.AddSiloAsync("--health", "127.0.0.1:0");
+        string at = silo.Said.Split("health on ")[1].Split('\n')[0].TrimEnd('.', '\r');
+        using HttpClient http = new() { BaseAddress = new Uri($"http://{at}") };
+        Assert.Contains("\"live\"", await http.GetStringAsync(new Uri("/health/live", UriKind.Relative), TestContext.Current.CancellationToken), StringComparison.Ordinal);
+        for (int i = 0; ; i++)
+        {
+            using HttpResponseMessage ready = await http.GetAsync(new Uri("/health/ready", UriKind.Relative), TestContext.Current.CancellationToken);
+            if (ready.IsSuccessStatusCode)
+            {
+                break;
+            }
+
+            Assert.True(i < 200, await ready.Content.ReadAsStringAsync(TestContext.Current.CancellationToken));
+            await Task.Delay(50, TestContext.Current.CancellationToken);
+        }
+
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, 10, Patience);
+        string metrics = await http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken);
+        Assert.Contains("experiments_trials", metrics, StringComparison.Ordinal);
+    }
+
+    private static async Task RefusedAsync(TestCluster cluster, int expected, string words, params string[] args)
+    {
+        (int code, string said) = await cluster.RunAsync(args);
+        Assert.True(code == expected, $"exit {code}: {said}");
+        Assert.Contains(words, said, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", said, StringComparison.Ordinal);
+        Assert.InRange(said.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length, 1, 2);
+    }
+
+    // Some 40 shards of a second or so on one lane each.
+    private const int Trials = 240;
+
+    private const string Sweep = """
+        name: killed
+        seed: 12
+        instances: {family: uniform, n: [1024, 2048], d: 8, bound: 1, repeats: 60}
+        kernels:
+          - {kernel: exact, precision: float32}
+          - {kernel: low-rank, degree: 3, precision: float32}
+        measure: {rounds: 2, min_time: 10ms, max_noise: 0, sharing: true}
+        """;
+}
