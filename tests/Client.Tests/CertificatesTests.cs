@@ -140,6 +140,7 @@ public sealed class CertificatesTests : IDisposable
         string refusal = (await Cli.RunAsync("certificates", Pki, option, value)).ExpectRefusal(ExitCode.Invalid, 2);
         Assert.Contains(value.Trim(), refusal, StringComparison.Ordinal);
         Assert.False(File.Exists(Path.Combine(Pki, "node.key")));
+        Assert.False(Directory.Exists("/nonexistent"), "the folder of an authority that is elsewhere was made");
     }
 
     [Fact]

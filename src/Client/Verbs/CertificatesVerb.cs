@@ -56,12 +56,16 @@ internal static class CertificatesVerb
                 + $"folder: experiments certificates OTHER --authority {place.AuthorityFolder}");
         }
 
-        MakeFolder(place.Folder);
-        MakeFolder(place.AuthorityFolder);
+        if (!place.AuthorityElsewhere)
+        {
+            MakeFolder(place.AuthorityFolder);
+        }
+
         DateTimeOffset now = invocation.Terminal.Clock.GetUtcNow();
         (ClusterAuthority authority, bool made) = await AuthorityAsync(place, now);
         using (authority)
         {
+            MakeFolder(place.Folder);
             DateTimeOffset from = now - Backdated < authority.From ? authority.From : now - Backdated;
             IssuedCertificate node = authority.Issue(names, from, now.AddDays(days));
             await WriteAsync(place.NodeKey, node.KeyPem, secret: true);
