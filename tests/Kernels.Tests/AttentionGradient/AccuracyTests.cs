@@ -140,6 +140,32 @@ public sealed class AccuracyTests(ITestOutputHelper log)
         }
     }
 
+    /// <summary>One value that no row gives weight to, and that a mean of the values would follow.</summary>
+    [Theory]
+    [InlineData(1e4)]
+    [InlineData(1e6)]
+    [InlineData(1e9)]
+    public void Exact_keeps_to_the_bar_with_one_value_far_from_the_others_at_a_key_without_weight(double far)
+    {
+        const int N = 100, D = 2;
+        AttentionProblem<double> problem = Problems.Random(11, N, D, 1);
+        double[] a1 = [.. Enumerable.Repeat(1.0, N * D)];
+        for (int k = 0; k < D; k++)
+        {
+            // Every query alike, and key 7 so far below the others that its weight is 1e-13.
+            problem.A2[(7 * D) + k] = -30;
+            problem.A3[(7 * D) + k] = far;
+        }
+
+        problem = new(N, D, [.. a1.Select((x, i) => x + (0.1 * problem.A1[i]))], problem.A2, problem.A3, problem.E, [1, 0, 0, 1], problem.Y);
+        double wide = Problems.Error(Problems.Run("exact", problem).DX, Problems.Run("reference", problem).DX) / (2e-15 * 33);
+        AttentionProblem<float> narrow = problem.To<float>();
+        double single = Problems.Error(Problems.Run("exact", narrow).DX, Problems.Run("reference", narrow.To<double>()).DX) / (1e-6 * 33);
+        log.WriteLine($"{far:G3}: {wide:G3} and {single:G3} of the bar");
+        Assert.True(wide < 1, $"float64: {wide:G3} of the bar");
+        Assert.True(single < 1, $"float32: {single:G3} of the bar");
+    }
+
     /// <summary>One column: a single number that rows of either sign make up, and keys that lie to one side of the largest.</summary>
     [Fact]
     public void Exact_keeps_to_the_bar_at_the_median_with_room_to_spare_where_rows_and_keys_cancel()

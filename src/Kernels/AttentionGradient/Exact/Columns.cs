@@ -136,6 +136,24 @@ internal static unsafe class Columns<V, T>
         }
     }
 
+    /// <summary>A median of n rows of d, column by column: of every so manyth row where there are many.</summary>
+    public static void Median(T* rows, int n, int d, T* median)
+    {
+        const int Most = 1024;
+        int step = (n + Most - 1) / Most;
+        T[] sample = new T[(n + step - 1) / step];
+        for (int k = 0; k < d; k++)
+        {
+            for (int i = 0; i < sample.Length; i++)
+            {
+                sample[i] = rows[((long)i * step * d) + k];
+            }
+
+            Array.Sort(sample);
+            median[k] = sample[sample.Length / 2];
+        }
+    }
+
     /// <summary>to[i] = rows[i] − shift, with rows of d, padded with zeros to <paramref name="stride"/>; returns the largest sum of
     /// squares of a row, or NaN.</summary>
     /// <param name="norms">Where each row's sum of squares goes; null for nowhere.</param>

@@ -151,7 +151,23 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Columns<V, T>.Mean(a3, _n, _d, valueMean);
             _longestKey = Math.Sqrt(
                 double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start, _norms.Start)) * Slack);
-            double longest = Math.Sqrt(double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, null)));
+            using AlignedBuffer<T> lengths = new(_n);
+            double longest = double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, lengths.Start));
+            double all = 0;
+            for (int j = 0; j < _n; j++)
+            {
+                all += double.CreateTruncating(lengths.Start[j]);
+            }
+
+            if (longest > all / 4)
+            {
+                // One value drags the mean away from the others, which it would leave the digits of its own size.
+                Columns<V, T>.Median(a3, _n, _d, valueMean);
+                longest = double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, null));
+            }
+
+            longest = Math.Sqrt(longest);
+
             // Σ e v of the range that subtracts no maximum.
             _valuesAllowWide = _n * longest * Math.ScaleB(1, 32) < (typeof(T) == typeof(float) ? 1e37 : 1e300);
         }
