@@ -253,7 +253,8 @@ public sealed class ArchiveTests(StoredSweep stored) : IClassFixture<StoredSweep
     private static async Task<int> NodeAsync(StoreAddress address, long sweep) =>
         (int)(await ScalarAsync(address, $"SELECT min(node_id) FROM experiments.trial WHERE sweep_id = {sweep}"))!;
 
-    /// <summary>An answer without the sweep's and the node's numbers, which are others in another store.</summary>
+    /// <summary>An answer without the sweep's and the node's numbers, which are others in another store. "experiments trace 1" is a command;
+    /// "trace 1e87…" is a trace's identity, which stays.</summary>
     private static string WithoutNumbers(string answer, string[] question, int sweep, int node)
     {
         if (question[0] == "export" && question[^1] == "csv")
@@ -267,7 +268,7 @@ public sealed class ArchiveTests(StoredSweep stored) : IClassFixture<StoredSweep
             .Replace($"Sweep {sweep}", "Sweep #", StringComparison.Ordinal).Replace($"\"sweep_id\": {sweep}", "\"sweep_id\": #", StringComparison.Ordinal)
             .Replace($"\"node_id\": {node}", "\"node_id\": #", StringComparison.Ordinal)
             .Replace($"\"sweep_id\":{sweep},", "\"sweep_id\":#,", StringComparison.Ordinal).Replace($"\"node_id\":{node},", "\"node_id\":#,", StringComparison.Ordinal)
-            .Replace($"trace {sweep}", "trace #", StringComparison.Ordinal).Replace($"show {sweep}", "show #", StringComparison.Ordinal)
+            .Replace($"experiments trace {sweep}", "experiments trace #", StringComparison.Ordinal).Replace($"show {sweep}", "show #", StringComparison.Ordinal)
             .Replace($"export {sweep}", "export #", StringComparison.Ordinal)
             .Replace($"sweep-{sweep}.", "sweep-#.", StringComparison.Ordinal)
             .Replace($"sweep_id = {sweep}", "sweep_id = #", StringComparison.Ordinal);
