@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 
 namespace Experiments.Client.Terminals;
@@ -95,8 +96,28 @@ public static class Format
         DateTime time => time.ToString("yyyy-MM-dd HH:mm:ss.ffffff'Z'", Culture),
         DateTimeOffset time => time.UtcDateTime.ToString("yyyy-MM-dd HH:mm:ss.ffffff'Z'", Culture),
         byte[] bytes => "\\x" + Convert.ToHexStringLower(bytes),
-        Array array => "{" + string.Join(',', array.Cast<object?>().Select(Value)) + "}",
+        Array array => "{" + string.Join(',', Elements(array).Select(Element)) + "}",
         IFormattable formattable => formattable.ToString(null, Culture),
         _ => value.ToString() ?? "",
     };
+
+    /// <summary>The elements of an array of the store; those of one of several dimensions are its rows, arrays themselves.</summary>
+    public static IEnumerable<object?> Elements(Array array) =>
+        array.Rank == 1 ? array.Cast<object?>() : Slices([.. array.Cast<object?>()], array, 0);
+
+    private static readonly SearchValues<char> Quoted = SearchValues.Create("{},\"\\ \t\r\n");
+
+    /// <summary>Quoted as PostgreSQL's own array literals, which it can be read back from.</summary>
+    private static string Element(object? value) => value switch
+    {
+        null or DBNull => "NULL",
+        string text when text.Length == 0 || text.Equals("NULL", StringComparison.OrdinalIgnoreCase) || text.AsSpan().ContainsAny(Quoted) =>
+            $"\"{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal)}\"",
+        _ => Value(value),
+    };
+
+    private static object?[] Slices(object?[] flat, Array shape, int dimension) =>
+        dimension == shape.Rank - 1
+            ? flat
+            : [.. flat.Chunk(flat.Length / shape.GetLength(dimension)).Select(part => (object?)Slices(part, shape, dimension + 1))];
 }

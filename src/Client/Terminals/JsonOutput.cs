@@ -51,7 +51,7 @@ public static class JsonOutput
         double number => Number(number),
         DateTime time => Time(new DateTimeOffset(DateTime.SpecifyKind(time, DateTimeKind.Utc))),
         DateTimeOffset time => Time(time),
-        Array array and not byte[] => new JsonArray([.. array.Cast<object?>().Select(Value)]),
+        Array array and not byte[] => new JsonArray([.. Format.Elements(array).Select(Value)]),
         _ => JsonValue.Create(Format.Value(value)),
     };
 

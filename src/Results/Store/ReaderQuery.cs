@@ -37,6 +37,8 @@ public static class ReaderQuery
             SearchPath = "experiments, pg_catalog",
             ApplicationName = "experiments query",
             Timezone = "UTC",
+            // An array of a person's own may hold NULL, which double[] has no room for.
+            ArrayNullabilityMode = ArrayNullabilityMode.PerInstance,
         };
         NpgsqlConnection connection = new(settings.ConnectionString);
         try
