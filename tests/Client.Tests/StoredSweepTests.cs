@@ -101,12 +101,12 @@ public sealed class StoredSweepTests(StoredSweep stored) : IClassFixture<StoredS
     [Fact]
     public async Task Query_answers_arrays_with_NULL_in_them_and_of_several_dimensions()
     {
-        const string Sql = "select array[1.5::float8, null] as a, array[[1, 2, 3], [4, 5, 6]] as b, array['x,y', null, '', 'z'] as c, '{}'::int[] as d";
+        const string Sql = "select array[1.5::float8, null] as a, array[[1, 2, 3], [4, null, 6]] as b, array['x,y', null, '', 'z'] as c, '{}'::int[] as d";
         Ran csv = (await stored.CliAsync("query", Sql, "--csv")).Expect(ExitCode.Done);
-        Assert.Equal("a,b,c,d\n\"{1.5,NULL}\",\"{{1,2,3},{4,5,6}}\",\"{\"\"x,y\"\",NULL,\"\"\"\",z}\",{}\n", csv.Out);
+        Assert.Equal("a,b,c,d\n\"{1.5,NULL}\",\"{{1,2,3},{4,NULL,6}}\",\"{\"\"x,y\"\",NULL,\"\"\"\",z}\",{}\n", csv.Out);
         JsonNode json = JsonNode.Parse((await stored.CliAsync("query", Sql, "--json")).Expect(ExitCode.Done).Out)!;
-        Assert.Equal("""{"a":[1.5,null],"b":[[1,2,3],[4,5,6]],"c":["x,y",null,"","z"],"d":[]}""", json[0]!.ToJsonString());
-        Assert.Contains("{{1,2,3},{4,5,6}}", (await stored.CliAsync("query", Sql)).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+        Assert.Equal("""{"a":[1.5,null],"b":[[1,2,3],[4,null,6]],"c":["x,y",null,"","z"],"d":[]}""", json[0]!.ToJsonString());
+        Assert.Contains("{{1,2,3},{4,NULL,6}}", (await stored.CliAsync("query", Sql)).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
     }
 
     [Theory]

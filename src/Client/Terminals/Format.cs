@@ -8,6 +8,9 @@ public static class Format
 {
     private static readonly CultureInfo Culture = CultureInfo.InvariantCulture;
 
+    // What array_out of PostgreSQL quotes an element for.
+    private static readonly SearchValues<char> QuotedInArrays = SearchValues.Create("{},\"\\ \t\r\n\v\f");
+
     /// <summary>1234567 as 1,234,567.</summary>
     public static string Count(long value) => value.ToString("N0", Culture);
 
@@ -101,17 +104,16 @@ public static class Format
         _ => value.ToString() ?? "",
     };
 
-    /// <summary>The elements of an array of the store; those of one of several dimensions are its rows, arrays themselves.</summary>
+    /// <summary>The elements of an array of the store, null where it has NULL. An array of shape (m, n, …) has m elements, arrays of shape (n, …)
+    /// themselves.</summary>
     public static IEnumerable<object?> Elements(Array array) =>
         array.Rank == 1 ? array.Cast<object?>() : Slices([.. array.Cast<object?>()], array, 0);
-
-    private static readonly SearchValues<char> Quoted = SearchValues.Create("{},\"\\ \t\r\n");
 
     /// <summary>Quoted as PostgreSQL's own array literals, which it can be read back from.</summary>
     private static string Element(object? value) => value switch
     {
         null or DBNull => "NULL",
-        string text when text.Length == 0 || text.Equals("NULL", StringComparison.OrdinalIgnoreCase) || text.AsSpan().ContainsAny(Quoted) =>
+        string text when text.Length == 0 || text.Equals("NULL", StringComparison.OrdinalIgnoreCase) || text.AsSpan().ContainsAny(QuotedInArrays) =>
             $"\"{text.Replace("\\", "\\\\", StringComparison.Ordinal).Replace("\"", "\\\"", StringComparison.Ordinal)}\"",
         _ => Value(value),
     };
