@@ -1,4 +1,5 @@
 using Experiments.Cluster.Tests.Driving;
+using Experiments.Testing;
 
 namespace Experiments.Cluster.Tests;
 

@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Experiments.Results.Store;
 using Experiments.Testing;
@@ -12,17 +10,17 @@ namespace Experiments.Cluster.Tests.Driving;
 /// <summary>A store and a Redis of its own, and as many silos as processes as a test wants.</summary>
 internal sealed class TestCluster : IAsyncDisposable
 {
-    private readonly Child _redis;
+    private readonly RedisServer _redis;
     private readonly List<Child> _silos = [];
     private readonly string _folder;
 
-    private TestCluster(StoreAddress store, Child redis, int port, string folder)
+    private TestCluster(StoreAddress store, RedisServer redis, string folder)
     {
         (Store, _redis, _folder) = (store, redis, folder);
         Environment = new Dictionary<string, string?>
         {
             ["EXPERIMENTS_POSTGRES"] = store.Owner,
-            ["EXPERIMENTS_REDIS"] = $"127.0.0.1:{port}",
+            ["EXPERIMENTS_REDIS"] = $"127.0.0.1:{redis.Port}",
             ["XDG_CONFIG_HOME"] = folder,
             ["XDG_DATA_HOME"] = folder,
             ["DOTNET_DbgEnableMiniDump"] = "0",
@@ -37,21 +35,14 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public Dictionary<string, string?> Environment { get; }
 
-    public Child Redis => _redis;
-
     public IReadOnlyList<Child> Silos => _silos;
 
-    public static string? Unavailable => Find("redis-server") is null ? "no redis-server on the PATH" : null;
+    public static string? Unavailable => RedisServer.Unavailable;
 
     public static async Task<TestCluster> StartAsync(int silos)
     {
         string folder = Directory.CreateTempSubdirectory("experiments-cluster-").FullName;
-        int port = FreePort();
-        Child redis = await Child.StartAsync(
-            new Dictionary<string, string?>(), Find("redis-server")!, "--bind", "127.0.0.1", "--port",
-            port.ToString(CultureInfo.InvariantCulture), "--dir", folder, "--appendonly", "yes", "--save", "");
-        await redis.SaysAsync("Ready to accept connections", TimeSpan.FromSeconds(30));
-        TestCluster cluster = new(await TestPostgres.CreateDatabaseAsync(), redis, port, folder);
+        TestCluster cluster = new(await TestPostgres.CreateDatabaseAsync(), await RedisServer.StartAsync(folder), folder);
         await Task.WhenAll(Enumerable.Range(0, silos).Select(_ => cluster.AddSiloAsync()));
         return cluster;
     }
@@ -157,14 +148,4 @@ internal sealed class TestCluster : IAsyncDisposable
     public string Logs() => string.Join("\n----\n", _silos.Select(s => s.Said));
 
     private static string[] Client(string[] args) => ["dotnet", Path.Combine(AppContext.BaseDirectory, "experiments.dll"), .. args];
-
-    private static string? Find(string program) => (System.Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
-        .Select(folder => Path.Combine(folder, program)).FirstOrDefault(File.Exists);
-
-    private static int FreePort()
-    {
-        using TcpListener probe = new(IPAddress.Loopback, 0);
-        probe.Start();
-        return ((IPEndPoint)probe.LocalEndpoint).Port;
-    }
 }

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Experiments.Silo.Security;
+using Experiments.Testing;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
@@ -47,8 +48,8 @@ public sealed class TlsClusterTests
     [InlineData("another's", "was not signed by an authority of this cluster")]
     public async Task A_silo_without_the_clusters_TLS_cannot_join(string tls, string why)
     {
-        using RedisServer? redis = await RedisServer.StartAsync();
-        Assert.SkipWhen(redis is null, "redis-server is not installed");
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        await using RedisServer redis = await RedisServer.StartAsync();
         using TestCertificates cluster = new(TimeProvider.System);
         ClusterAuthority other = cluster.NewAuthority();
         ClusterTlsOptions foreign = cluster.Node(cluster.Issue(other), trusts: other);
@@ -143,8 +144,9 @@ internal sealed class TlsSilo : IAsyncDisposable
     private static readonly TimeSpan JoinsWithin = TimeSpan.FromSeconds(5);
 
     private readonly IHost _host;
+    private readonly Ended _ended;
 
-    private TlsSilo(IHost host, LogLines log) => (_host, Log) = (host, log);
+    private TlsSilo(IHost host, LogLines log, Ended ended) => (_host, Log, _ended) = (host, log, ended);
 
     public LogLines Log { get; }
 
@@ -153,6 +155,7 @@ internal sealed class TlsSilo : IAsyncDisposable
     public static async Task<TlsSilo> StartAsync(ClusterTlsOptions? tls, int port, int? first = null, int gateway = 0, int? redis = null)
     {
         LogLines log = new();
+        Ended ended = new();
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(new HostApplicationBuilderSettings());
         builder.Logging.AddProvider(log);
         builder.UseOrleans(silo =>
@@ -169,13 +172,14 @@ internal sealed class TlsSilo : IAsyncDisposable
             }
 
             silo.Configure<ClusterMembershipOptions>(o => o.MaxJoinAttemptTime = JoinsWithin);
+            silo.Services.AddSingleton<IFatalErrorHandler>(ended);
             if (tls is not null)
             {
                 silo.UseClusterTls(tls);
             }
         });
         IHost host = builder.Build();
-        TlsSilo started = new(host, log);
+        TlsSilo started = new(host, log, ended);
         try
         {
             // Far more than it gives itself: a silo that neither joins nor gives up fails the test.
@@ -184,12 +188,21 @@ internal sealed class TlsSilo : IAsyncDisposable
         }
         catch
         {
-            await started.DisposeAsync();
+            await started.StopAsync();
             throw;
         }
     }
 
     public async ValueTask DisposeAsync()
+    {
+        await StopAsync();
+        if (_ended.Reason is string reason)
+        {
+            Assert.Fail($"A silo that had joined would have ended its process: {reason}");
+        }
+    }
+
+    private async Task StopAsync()
     {
         try
         {
@@ -199,5 +212,17 @@ internal sealed class TlsSilo : IAsyncDisposable
         {
             await ((IAsyncDisposable)_host).DisposeAsync();
         }
+    }
+
+    /// <summary>What Orleans ends a process for, kept instead, or the test program would end with it.</summary>
+    /// <remarks>A stranger learns that it is dead where a member finds that it does not answer before it has given up by itself.</remarks>
+    private sealed class Ended : IFatalErrorHandler
+    {
+        public string? Reason { get; private set; }
+
+        public bool IsUnexpected(Exception exception) => true;
+
+        public void OnFatalException(object? sender = null, string? context = null, Exception? exception = null) =>
+            Reason = $"{context} {exception?.Message}";
     }
 }

@@ -2,11 +2,11 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 
-namespace Experiments.Cluster.Tests.Driving;
+namespace Experiments.Testing;
 
 /// <summary>A real process that ends with this one, however this one ends.</summary>
 /// <remarks>A shell starts it and waits on a pipe whose other end is ours: when that closes, the shell kills it.</remarks>
-internal sealed class Child : IAsyncDisposable
+public sealed class Child : IAsyncDisposable
 {
     private const string Guard =
         "exec 3<&0; \"$@\" </dev/null & p=$!; echo \"pid $p\" >&2; (read _ <&3; kill -9 $p) 2>/dev/null & g=$!; wait $p; s=$?; "
@@ -18,6 +18,7 @@ internal sealed class Child : IAsyncDisposable
 
     private Child(Process shell) => _shell = shell;
 
+    /// <summary>The process's number, not the shell's.</summary>
     public int Id => _id.Task.Result;
 
     public bool IsRunning => !_shell.HasExited;
@@ -37,6 +38,8 @@ internal sealed class Child : IAsyncDisposable
         }
     }
 
+    /// <param name="environment">Added to this process's, of which no EXPERIMENTS_ variable is passed on.</param>
+    /// <param name="command">The program and its arguments.</param>
     public static async Task<Child> StartAsync(IReadOnlyDictionary<string, string?> environment, params string[] command)
     {
         ProcessStartInfo start = new("/bin/sh", ["-c", Guard, "guard", .. command])
@@ -62,13 +65,18 @@ internal sealed class Child : IAsyncDisposable
         return child;
     }
 
-    /// <summary>Waits until it has said so; fails with all that it said.</summary>
+    /// <summary>Waits until it has said so.</summary>
+    /// <exception cref="InvalidOperationException">It did not, or has ended; the message has all that it said.</exception>
     public async Task SaysAsync(string text, TimeSpan within)
     {
         Stopwatch watch = Stopwatch.StartNew();
         while (!Said.Contains(text, StringComparison.Ordinal))
         {
-            Assert.True(watch.Elapsed < within && IsRunning, $"'{text}' was not said. It said:\n{Said}");
+            if (watch.Elapsed >= within || !IsRunning)
+            {
+                throw new InvalidOperationException($"'{text}' was not said. It said:\n{Said}");
+            }
+
             await Task.Delay(50);
         }
     }
@@ -80,6 +88,8 @@ internal sealed class Child : IAsyncDisposable
         kill.WaitForExit();
     }
 
+    /// <summary>Waits until it has ended; its exit code.</summary>
+    /// <exception cref="TimeoutException">It goes on; the message has all that it said.</exception>
     public async Task<int> EndAsync(TimeSpan within)
     {
         using CancellationTokenSource limit = new(within);
@@ -87,9 +97,9 @@ internal sealed class Child : IAsyncDisposable
         {
             await _shell.WaitForExitAsync(limit.Token);
         }
-        catch (OperationCanceledException)
+        catch (OperationCanceledException late)
         {
-            Assert.Fail($"It did not end within {within}. It said:\n{Said}");
+            throw new TimeoutException($"It did not end within {within}. It said:\n{Said}", late);
         }
 
         return ExitCode;

@@ -1,0 +1,33 @@
+using System.Globalization;
+
+namespace Experiments.Testing;
+
+/// <summary>A redis-server of one test's own, on loopback, which ends with the test program however that ends.</summary>
+public sealed class RedisServer : IAsyncDisposable
+{
+    private readonly Child _process;
+
+    private RedisServer(Child process, int port) => (_process, Port) = (process, port);
+
+    /// <summary>Why there can be none on this machine; null where there can.</summary>
+    public static string? Unavailable => Binary is null ? "no redis-server on the PATH" : null;
+
+    public int Port { get; }
+
+    private static string? Binary => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
+        .Select(folder => Path.Combine(folder, "redis-server")).FirstOrDefault(File.Exists);
+
+    /// <param name="folder">Where it keeps every write; null: it keeps nothing.</param>
+    public static async Task<RedisServer> StartAsync(string? folder = null)
+    {
+        int port = Ports.Free();
+        string[] keeps = folder is null ? [] : ["--dir", folder, "--appendonly", "yes"];
+        Child process = await Child.StartAsync(
+            new Dictionary<string, string?>(),
+            [Binary ?? throw new InvalidOperationException(Unavailable), "--bind", "127.0.0.1", "--port", port.ToString(CultureInfo.InvariantCulture), "--save", "", .. keeps]);
+        await process.SaysAsync("Ready to accept connections", TimeSpan.FromSeconds(30));
+        return new RedisServer(process, port);
+    }
+
+    public ValueTask DisposeAsync() => _process.DisposeAsync();
+}
