@@ -28,10 +28,12 @@ internal static class UsageErrors
     private static IEnumerable<string> Lines(ParseResult parsed, Command command, string path, bool nothingTyped)
     {
         HashSet<string> unmatched = [.. parsed.UnmatchedTokens];
-        bool noVerb = false;
+        bool noVerb = false, afterOption = false;
         foreach (string token in parsed.UnmatchedTokens)
         {
-            if (token.StartsWith('-'))
+            bool value = afterOption;
+            afterOption = token.StartsWith('-');
+            if (afterOption)
             {
                 IEnumerable<string> names = OptionsOf(parsed.CommandResult)
                     .SelectMany(o => o.Aliases.Append(o.Name)).Where(n => n.StartsWith("--", StringComparison.Ordinal));
@@ -49,8 +51,9 @@ internal static class UsageErrors
                 IEnumerable<string> names = command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name);
                 yield return $"There is no verb '{token}'.{NearestName.Hint(token, names)}";
             }
-            else
+            else if (!value)
             {
+                // A word behind a mistyped option is that option's value.
                 yield return $"'{path}' has no use for '{token}'.";
             }
         }

@@ -74,6 +74,15 @@ public sealed class CommandLineTests
         Assert.Contains("Did you mean '--json'?", error, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_mistyped_options_value_is_no_second_fault()
+    {
+        string error = (await Cli.RunAsync("run", "quickstart", "--lane", "3")).ExpectRefusal(ExitCode.Invalid);
+        Assert.Equal("'experiments run' has no option '--lane'. Did you mean '--lanes'?\nHelp: experiments run --help", error.ReplaceLineEndings("\n"));
+        string two = (await Cli.RunAsync("show", "1", "2", "--jsno")).ExpectRefusal(ExitCode.Invalid, 4);
+        Assert.Contains("has no use for '2'", two, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("plan")]
     [InlineData("gradient")]
