@@ -20,6 +20,9 @@ namespace Experiments.Kernels.AttentionGradient;
 /// </remarks>
 public sealed class ExactGradient : IGradientKernel
 {
+    // What float64 has beyond float32.
+    private const double MoreDigits = 1 << 29;
+
     public string Name => "exact";
 
     public string Summary => "The exact gradient, fused and vectorised by blocks of rows, in memory linear in n.";
@@ -52,29 +55,81 @@ public sealed class ExactGradient : IGradientKernel
 
     /// <summary>The sums over the set's rows, and what of the output belongs to a row, for each of them.</summary>
     internal static void Compute<T>(AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Compute(problem, set, output, context, Doubt.Bearable);
+
+    private static void Compute<T>(
+        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context, double bearable)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        if (Vector512.IsHardwareAccelerated)
+        bool isDoubtful = Vector512.IsHardwareAccelerated ? Compute<Lanes512<T>, T>(problem, set, output, context, bearable)
+            : Vector256.IsHardwareAccelerated ? Compute<Lanes256<T>, T>(problem, set, output, context, bearable)
+            : Vector128.IsHardwareAccelerated ? Compute<Lanes128<T>, T>(problem, set, output, context, bearable)
+            : Compute<LanesScalar<T>, T>(problem, set, output, context, bearable);
+        Checks.ThrowIfAnyIsNotFinite(output);
+        if (context.Statistics && !double.IsFinite(output.MaxLogit))
         {
-            Compute<Lanes512<T>, T>(problem, set, output, context);
+            throw new KernelFailure("A logit is not finite: an input is not, or entries are too large for float64.");
         }
-        else if (Vector256.IsHardwareAccelerated)
+
+        if (isDoubtful)
         {
-            Compute<Lanes256<T>, T>(problem, set, output, context);
-        }
-        else if (Vector128.IsHardwareAccelerated)
-        {
-            Compute<Lanes128<T>, T>(problem, set, output, context);
-        }
-        else
-        {
-            Compute<LanesScalar<T>, T>(problem, set, output, context);
+            context.Phase?.Invoke("twice the digits");
+            if (output is GradientOutput<double> wide)
+            {
+                ComputePrecisely((AttentionProblem<double>)(object)problem, (RowSet<double>)(object)set, wide, context);
+            }
+            else
+            {
+                ComputeWidened(problem, set, output, context);
+            }
+
+            Checks.ThrowIfAnyIsNotFinite(output);
         }
     }
 
+    private static void ComputePrecisely(
+        AttentionProblem<double> problem, RowSet<double> set, GradientOutput<double> output, KernelContext context)
+    {
+        using PreciseRows rows = new(problem, set, output, context.Cancellation);
+        rows.Run(rows.ChunkCount, context.Threads, context.Cancellation);
+        rows.Finish(context.Threads);
+    }
+
+    // The facts that were told of the first pass stay: they are of the logits, which lose nothing.
+    private static void ComputeWidened<T>(AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        AttentionProblem<double> wide = problem.To<double>();
+        GradientOutput<double> result = new(set.Count, problem.D)
+        {
+            DQ = Like(output.DQ),
+            DK = Like(output.DK),
+            DV = Like(output.DV),
+        };
+        Compute(wide, set.Of(wide), result, context with { Phase = null, Statistics = false }, Doubt.Bearable * MoreDigits);
+        output.Loss = result.Loss;
+        Narrow(result.DX, output.DX);
+        Narrow(result.DY, output.DY);
+        Narrow(result.Forward, output.Forward);
+        Narrow(result.DQ, output.DQ);
+        Narrow(result.DK, output.DK);
+        Narrow(result.DV, output.DV);
+
+        static double[]? Like(T[]? values) => values is null ? null : new double[values.Length];
+
+        static void Narrow(double[]? from, T[]? to)
+        {
+            for (int i = 0; from is not null && i < from.Length; i++)
+            {
+                to![i] = T.CreateTruncating(from[i]);
+            }
+        }
+    }
+
+    /// <returns>Whether rounding may have cost dX too much.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static unsafe void Compute<V, T>(
-        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
+    private static unsafe bool Compute<V, T>(
+        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context, double bearable)
         where V : struct, ILanes<V, T>
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
@@ -89,6 +144,7 @@ public sealed class ExactGradient : IGradientKernel
         rows.Finish(dX, dY);
         rows.RunKeys(context);
         int[] dominated = [.. rows.DominatedRows];
+        Doubt doubt = rows.Doubt;
         if (dominated.Length > 0)
         {
             context.Phase?.Invoke("dominated rows");
@@ -96,6 +152,7 @@ public sealed class ExactGradient : IGradientKernel
             others.Prepare();
             others.Run(others.ChunkCount, context.Threads, context.Cancellation);
             others.Finish(dX, dY);
+            doubt = Doubt.Sum(doubt, others.Doubt);
             if (output.DK is not null || output.DV is not null)
             {
                 DominatedKeys<T> keys = new(problem, dominated, output, context.Cancellation);
@@ -113,15 +170,17 @@ public sealed class ExactGradient : IGradientKernel
         output.NonPositiveRowSums = 0;
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
-        Checks.ThrowIfAnyIsNotFinite(output);
-        if (context.Statistics && !double.IsFinite(output.MaxLogit))
-        {
-            throw new KernelFailure("A logit is not finite: an input is not, or entries are too large for float64.");
-        }
+        return doubt.IsLarge(dX, problem.Divisor, bearable);
     }
 
-    // Every row may turn out to be dominated: the operands of both ways are counted.
+    // Every row may turn out to be dominated, and the problem to need twice the digits: the operands of all ways are counted, as what one gave back
+    // may still be held when the next takes its own.
     internal static double Bytes<T>(int n, int rows, int d, int threads)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        LaneRows<Lanes512<T>, T>.Bytes(n, rows, d, threads) + DominatedRows<T>.Bytes(n, rows, d, threads);
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        double usual = LaneRows<Lanes512<T>, T>.Bytes(n, rows, d, threads) + DominatedRows<T>.Bytes(n, rows, d, threads);
+        double widened = ((4.0 * n) + (2.0 * rows) + (3.0 * d)) * d * sizeof(double);
+        return usual + (typeof(T) == typeof(double)
+            ? PreciseRows.Bytes(n, rows, d, threads) : Bytes<double>(n, rows, d, threads) + widened);
+    }
 }

@@ -14,7 +14,7 @@ internal readonly struct DoubleDouble(double high, double low)
     public static readonly DoubleDouble One = new(1, 0);
 
     // ln 2 to 107 bits; what is left out is 5.7e-34.
-    private static readonly DoubleDouble Ln2 = new(0.6931471805599453, 2.3190468138462996e-17);
+    public static readonly DoubleDouble Ln2 = new(0.6931471805599453, 2.3190468138462996e-17);
 
     private static readonly DoubleDouble[] InverseFactorials = MakeInverseFactorials(32);
 

@@ -37,6 +37,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int[] _rows;
+    private readonly Doubt[] _doubts;
     // Under a mask the dominated rows are mostly the first, and need the first keys only.
     private readonly int _seen, _d, _wide, _even, _keys, _rowsPerChunk, _share;
     private readonly double[] _q, _qLow, _h, _hLow, _a2Wide, _shares;
@@ -60,6 +61,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         _rowsPerChunk = RowsPerChunk(rows.Length);
         ChunkCount = CountChunks(rows.Length);
         _share = (2 * _d * _d) + Extras;
+        _doubts = new Doubt[ChunkCount];
         _q = ScratchMemory.Rent<double>(checked(rows.Length * _wide));
         _qLow = ScratchMemory.Rent<double>(rows.Length * _wide);
         _h = ScratchMemory.Rent<double>(checked(_seen * _wide));
@@ -72,6 +74,8 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
     }
 
     public int ChunkCount { get; }
+
+    public Doubt Doubt => Doubt.Sum(_doubts);
 
     private int RowValues => 5 * Block * _even;
 
@@ -177,7 +181,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
                     for (int row = chunk * _rowsPerChunk; row < end; row += Block)
                     {
                         _cancellation.ThrowIfCancellationRequested();
-                        Rows(row, Math.Min(Block, end - row), s, w, values, constants, share);
+                        Rows(row, Math.Min(Block, end - row), s, w, values, constants, share, ref _doubts[chunk]);
                     }
                 }
             }
@@ -193,7 +197,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
 
     // A block always has four rows; where the matrix ends sooner the last row stands in, and its copies are not counted.
     private unsafe void Rows(
-        int first, int count, double* s, T* w, double* values, T* constants, Span<double> share)
+        int first, int count, double* s, T* w, double* values, T* constants, Span<double> share, ref Doubt doubt)
     {
         double* g = values, c = g + (Block * _even), dQ = c + (Block * _even), keyMean = dQ + (Block * _even), valueMean = keyMean + (Block * _even);
         T* hStar = constants, keyStar = hStar + (Block * _even), hMean = keyStar + (Block * _even);
@@ -259,6 +263,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         {
             long row = (long)_rows[first + r] * _d;
             int at = r * _even;
+            Judge(row, rho[r], factor[r], g + at, c + at, dQ + at, ref doubt);
             double spread = rho[r] / (1 + (rho[r] * others[r]));
             for (int m = 0; m < _d; m++)
             {
@@ -276,6 +281,21 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
                 }
             }
         }
+    }
+
+    /// <summary>What a row's residual lost: it is the sum of h* − E, which has all digits, and ρ G, which has those of T.</summary>
+    private unsafe void Judge(long row, double rho, double factor, double* g, double* c, double* dQ, ref Doubt doubt)
+    {
+        double size = 0, residual = 0, query = 0, a1 = 0;
+        for (int k = 0; k < _d; k++)
+        {
+            size = Math.Max(size, Math.Abs(rho * g[k]));
+            residual = Math.Max(residual, Math.Abs(c[k]));
+            query = Math.Max(query, Math.Abs(factor * dQ[k]));
+            a1 = Math.Max(a1, Math.Abs(double.CreateTruncating(_set.A1[row + k])));
+        }
+
+        doubt.Add(residual, size, query, a1);
     }
 
     /// <summary>s[r][j] = q_r · a2_j in double, for four rows and every key.</summary>

@@ -72,9 +72,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly AlignedBuffer<T> _keys, _values, _norms, _x, _y;
     private readonly AlignedBuffer<double> _shares;
     private readonly List<int>[] _dominated;
+    private readonly Doubt[] _doubts;
     private readonly RowsForKeys<T>? _forKeys;
     private readonly T[] _keyMean, _valueMean, _meanF, _meanFLow;
-    private double _longestKey;
+    private double _longestKey, _leastSize;
     private bool _valuesAllowWide;
 
     /// <param name="rows">Which of the problem's rows; the output has as many, and dK and dV need all of them.</param>
@@ -95,6 +96,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _keeps = Keeps(_n);
         _shares = new((long)ChunkCount * _share);
         _dominated = new List<int>[ChunkCount];
+        _doubts = new Doubt[ChunkCount];
         _keyMean = new T[_d];
         _valueMean = new T[_d];
         _meanF = new T[_d];
@@ -116,6 +118,9 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     /// <summary>Rows that were left out, ascending.</summary>
     public IEnumerable<int> DominatedRows => _dominated.SelectMany(rows => rows);
+
+    /// <summary>Of the rows that were not.</summary>
+    public Doubt Doubt => Doubt.Sum(_doubts);
 
     private static int Width => Tiles<V, T>.Width;
 
@@ -145,10 +150,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public void Prepare()
     {
+        double squareOfValue;
         fixed (T* a2 = _problem.A2, a3 = _problem.A3, keyMean = _keyMean, valueMean = _valueMean)
         {
-            Columns<V, T>.Mean(a2, _n, _d, keyMean);
-            Columns<V, T>.Mean(a3, _n, _d, valueMean);
+            Centre(a2, keyMean);
+            Centre(a3, valueMean);
             _longestKey = Math.Sqrt(
                 double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start, _norms.Start)) * Slack);
             using AlignedBuffer<T> lengths = new(_n);
@@ -159,12 +165,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                 all += double.CreateTruncating(lengths.Start[j]);
             }
 
-            if (longest > all / 4)
+            if (!_problem.Causal && longest > all / 4)
             {
                 // One value drags the mean away from the others, which it would leave the digits of its own size.
                 Columns<V, T>.Median(a3, _n, _d, valueMean);
                 longest = double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, null));
             }
+
+            squareOfValue = all / _n;
 
             longest = Math.Sqrt(longest);
 
@@ -178,6 +186,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         {
             Columns<V, T>.Pad(x, _d, _d, _stride, _x.Start);
             Columns<V, T>.Pad(y, _d, _d, _stride, _y.Start);
+            _leastSize = LeastSize(squareOfValue);
             for (int m = 0; m < _d; m++)
             {
                 Columns<V, T>.AddTo(_y.Start + ((long)m * _stride), _stride, double.CreateTruncating(_valueMean[m]), sums);
@@ -189,6 +198,45 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             _meanF[k] = T.CreateTruncating(meanF[k]);
             _meanFLow[k] = T.CreateTruncating(meanF[k] - double.CreateTruncating(_meanF[k]));
         }
+    }
+
+    /// <summary>What keys or values are taken relative to: near to those that any row gives weight to.</summary>
+    private void Centre(T* rows, T* centre)
+    {
+        // Under a mask the first rows see the first keys only, and a mean would follow later ones that may be far longer; nor is it the first
+        // key's own, to which many models give a length apart.
+        const int First = 64;
+        if (_problem.Causal)
+        {
+            Columns<V, T>.Median(rows, Math.Min(_n, First), _d, centre);
+        }
+        else
+        {
+            Columns<V, T>.Mean(rows, _n, _d, centre);
+        }
+    }
+
+    /// <summary>What F − mean F is rounded in where it is small itself, as rows with like weights nearly have the mean: 4 ulp of it are those of a sum
+    /// of <see cref="Span"/> terms of the entries' size, and more of such sums have signs of their own.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private double LeastSize(double squareOfValue)
+    {
+        V mixing = V.Zero;
+        long i = 0, all = (long)_d * _stride;
+        for (; i <= all - V.Count; i += V.Count)
+        {
+            V y = V.Load(_y.Start + i);
+            mixing = V.MulAdd(y, y, mixing);
+        }
+
+        double square = double.CreateTruncating(V.Sum(mixing));
+        for (; i < all; i++)
+        {
+            double y = double.CreateTruncating(_y.Start[i]);
+            square += y * y;
+        }
+
+        return Math.Sqrt(squareOfValue * square * Math.Min(1, (double)Span / _n)) / (4 * _d);
     }
 
     /// <summary>Adds the chunks' shares to <paramref name="dX"/> and <paramref name="dY"/> and writes the facts.</summary>
@@ -251,7 +299,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                     blocks[count++].Take(row, rows, _problem.Causal ? _rows.PlaceOf(row + rows - 1) + 1 : _n);
                 }
 
-                Rows(blocks.AsSpan(0, count), scratch, share, dominated);
+                Rows(blocks.AsSpan(0, count), scratch, share, dominated, ref _doubts[chunk]);
             }
         }
     }
@@ -275,7 +323,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         return Math.Max(1, (rows + ChunkUnit - 1) / ChunkUnit) * ChunkUnit;
     }
 
-    private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated)
+    private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated, ref Doubt doubt)
     {
         foreach (Block block in blocks)
         {
@@ -316,6 +364,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             foreach (Block block in blocks)
             {
                 Clean(block);
+                Judge(block, ref doubt);
             }
 
             for (int b = 0; b < blocks.Length; b++)
@@ -355,6 +404,32 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                 {
                     dQ[((long)(block.First + v) * _d) + k] = block.DQ[(k * Width) + v] / divisor;
                 }
+            }
+        }
+    }
+
+    /// <summary>What the residuals of a finished block's rows lost.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void Judge(Block block, ref Doubt doubt)
+    {
+        T* queries = block.Unwanted, a1 = queries + Width;
+        new Span<T>(queries, 2 * Width).Clear();
+        for (int k = 0; k < _d * Width; k += Width)
+        {
+            for (int v = 0; v < Width; v += V.Count)
+            {
+                V.Max(V.Load(queries + v), V.Abs(V.Load(block.DQ + k + v))).Store(queries + v);
+                V.Max(V.Load(a1 + v), V.Abs(V.Load(block.A1 + k + v))).Store(a1 + v);
+            }
+        }
+
+        for (int v = 0; v < block.Rows; v++)
+        {
+            if (block.Inverse[v] != T.Zero)
+            {
+                doubt.Add(
+                    double.CreateTruncating(block.Residual[v]), Math.Max(_leastSize, double.CreateTruncating(block.Size[v])),
+                    double.CreateTruncating(queries[v]), double.CreateTruncating(a1[v]));
             }
         }
     }
@@ -709,14 +784,18 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             Columns<V, T>.FromRows(e, block.Rows, _d, c);
             T* losses = block.Unwanted;
             new Span<T>(losses, Width).Clear();
+            new Span<T>(block.Size, Width).Clear();
+            new Span<T>(block.Residual, Width).Clear();
             for (int k = 0; k < _d; k++)
             {
                 V high = V.Broadcast(_meanF[k]), low = V.Broadcast(_meanFLow[k]);
                 for (int v = k * Width; v < (k + 1) * Width; v += w)
                 {
                     V part = V.Load(f + v), residual = part + ((high - V.Load(c + v)) + low);
-                    T* loss = losses + v - (k * Width);
-                    V.MulAdd(residual, residual, V.Load(loss)).Store(loss);
+                    int lane = v - (k * Width);
+                    V.MulAdd(residual, residual, V.Load(losses + lane)).Store(losses + lane);
+                    V.Max(V.Load(block.Size + lane), V.Abs(part)).Store(block.Size + lane);
+                    V.Max(V.Load(block.Residual + lane), V.Abs(residual)).Store(block.Residual + lane);
                     residual.Store(c + v);
                     (part + high).Store(f + v);
                 }
@@ -904,7 +983,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private sealed class Block
     {
         public const int Wides = 9;
-        public const int Vectors = 16;
+        public const int Vectors = 18;
 
         public Block(T* at, int kept, int stride)
         {
@@ -930,6 +1009,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             MinusR = Next(Width);
             Inverse = Next(Width);
             Unwanted = Next(4 * Width);
+            Size = Next(Width);
+            Residual = Next(Width);
             Zero = Next(Width);
             new Span<T>(Zero, Width).Clear();
         }
@@ -986,6 +1067,12 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         public T* Inverse { get; }
 
         public T* Unwanted { get; }
+
+        /// <summary>The largest |F − mean F| of each row.</summary>
+        public T* Size { get; }
+
+        /// <summary>The largest |c| of each row.</summary>
+        public T* Residual { get; }
 
         public T* Zero { get; }
 

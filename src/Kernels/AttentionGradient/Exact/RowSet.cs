@@ -30,6 +30,10 @@ internal sealed class RowSet<T>
     /// <summary>Which row of the problem it is; beyond the last, as if there were more of them.</summary>
     public int PlaceOf(int row) => _chosen is null ? row : _chosen[Math.Min(row, _chosen.Length - 1)];
 
+    /// <summary>The same rows of the same problem in another precision.</summary>
+    public RowSet<TTo> Of<TTo>(AttentionProblem<TTo> problem)
+        where TTo : unmanaged, IBinaryFloatingPointIeee754<TTo> => _chosen is null ? new(problem) : new(problem, _chosen);
+
     /// <summary>Pairs of a row and a key that it sees.</summary>
     public double Pairs(AttentionProblem<T> problem) => !problem.Causal
         ? (double)Count * problem.N
