@@ -60,6 +60,19 @@ internal static class Problems
         }
     }
 
+    /// <summary>E becomes F (1 + η), η of either sign and up to <paramref name="unmet"/>.</summary>
+    public static AttentionProblem<double> Met(AttentionProblem<double> problem, double unmet)
+    {
+        double[] forward = Run("reference", problem).Forward, noise = Random(6, problem.N, problem.D, 1).E;
+        double most = noise.Max(Math.Abs);
+        for (int i = 0; i < forward.Length; i++)
+        {
+            problem.E[i] = forward[i] * (1 + (unmet * noise[i] / most));
+        }
+
+        return problem;
+    }
+
     /// <inheritdoc cref="RandomProblem.Error"/>
     public static double Error<T>(T[] values, double[] gold, double leastScale = 0)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> => RandomProblem.Error(values, gold, leastScale);

@@ -113,12 +113,13 @@ public sealed class FuzzTests(ITestOutputHelper log)
     private static (string What, double Ratio, bool Refused) Exact(Random random)
     {
         Shape shape = Shape.Draw(random, causal: random.Next(3) == 0, Math.Pow(10, (random.NextDouble() * 6.5) - 3));
+        double? unmet = random.Next(6) == 0 ? Math.Pow(10, -12 * random.NextDouble()) : null;
         return random.Next(2) == 0 ? Judge<double>() : Judge<float>();
 
         (string, double, bool) Judge<T>()
             where T : unmanaged, IBinaryFloatingPointIeee754<T>
         {
-            AttentionProblem<T>[] parts = [.. shape.Parts(random).Select(p => p.To<T>())];
+            AttentionProblem<T>[] parts = [.. shape.Parts(random).Select(p => (unmet is double rest ? Problems.Met(p, rest) : p).To<T>())];
             GradientOutput<T>[] outputs = Call("exact", Settings.None, parts, shape.Threads);
             (string What, double Ratio) worst = ("", 0);
             foreach ((AttentionProblem<T> part, GradientOutput<T> output) in parts.Zip(outputs))
@@ -126,7 +127,7 @@ public sealed class FuzzTests(ITestOutputHelper log)
                 double logit = LargestTerms(part.To<double>());
                 foreach ((string what, double ratio) in GradientBars.Ratios(part, output, logit))
                 {
-                    worst = ratio > worst.Ratio || double.IsNaN(ratio) ? ($"{what}, {shape}", ratio) : worst;
+                    worst = ratio > worst.Ratio || double.IsNaN(ratio) ? ($"{what}, {shape}{(unmet is double rest ? $", targets met but for {rest:G3}" : "")}", ratio) : worst;
                 }
             }
 

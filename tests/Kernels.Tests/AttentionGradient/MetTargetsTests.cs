@@ -21,7 +21,7 @@ public sealed class MetTargetsTests(ITestOutputHelper log)
         {
             foreach (double unmet in (double[])[1, 0.1, 0.03, 0.01, 1e-3, 1e-6, 1e-12])
             {
-                AttentionProblem<double> problem = Met(Problems.Random(n + d, n, d, logit), unmet);
+                AttentionProblem<double> problem = Problems.Met(Problems.Random(n + d, n, d, logit), unmet);
                 Hold(problem, 2e-15 * Math.Max(20, logit), $"logit={logit} unmet={unmet}");
                 Hold(problem.To<float>(), 1e-6 * Math.Max(20, logit), $"logit={logit} unmet={unmet}");
             }
@@ -36,7 +36,7 @@ public sealed class MetTargetsTests(ITestOutputHelper log)
         const int N = 83, D = 5;
         foreach (bool causal in (bool[])[false, true])
         {
-            AttentionProblem<double> problem = Met(Problems.Random(4, N, D, 3).With(LogitScale.SqrtD, causal), unmet);
+            AttentionProblem<double> problem = Problems.Met(Problems.Random(4, N, D, 3).With(LogitScale.SqrtD, causal), unmet);
             Hold(problem, 4e-14);
             Hold(problem.To<float>(), 2e-5);
         }
@@ -63,7 +63,7 @@ public sealed class MetTargetsTests(ITestOutputHelper log)
     [Fact]
     public void The_bits_do_not_depend_on_the_number_of_threads()
     {
-        AttentionProblem<double> problem = Met(Problems.Random(8, 150, 3, 1), 1e-5);
+        AttentionProblem<double> problem = Problems.Met(Problems.Random(8, 150, 3, 1), 1e-5);
         GradientOutput<double> one = new GradientOutput<double>(150, 3).AskingForAll();
         GradientOutput<double> three = new GradientOutput<double>(150, 3).AskingForAll();
         Assert.True(Compute(problem, one, 1) & Compute(problem, three, 3));
@@ -78,7 +78,7 @@ public sealed class MetTargetsTests(ITestOutputHelper log)
     public void A_sample_of_rows_keeps_to_the_bar_too()
     {
         const int N = 96, D = 4;
-        AttentionProblem<double> problem = Met(Problems.Random(12, N, D, 2), 1e-6);
+        AttentionProblem<double> problem = Problems.Met(Problems.Random(12, N, D, 2), 1e-6);
         int[] rows = [.. Enumerable.Range(0, N).Where(i => i % 5 == 2)];
         GradientOutput<double> sampled = new(rows.Length, D) { DQ = new double[rows.Length * D] }, gold = new(N, D) { DQ = new double[N * D] };
         new ExactRows(rows).Compute(problem, Settings.None, sampled, KernelContext.Default);
@@ -108,19 +108,6 @@ public sealed class MetTargetsTests(ITestOutputHelper log)
                 Assert.False(bound > 0.5 && Compute(problem.To<float>(), new(n, d), 2), $"no targets, n={n} d={d} B={bound}");
             }
         }
-    }
-
-    /// <summary>E = F (1 + η), η drawn up to <paramref name="unmet"/>.</summary>
-    private static AttentionProblem<double> Met(AttentionProblem<double> problem, double unmet)
-    {
-        double[] forward = Problems.Run("reference", problem).Forward, noise = Problems.Random(6, problem.N, problem.D, 1).E;
-        double most = noise.Max(Math.Abs);
-        for (int i = 0; i < forward.Length; i++)
-        {
-            problem.E[i] = forward[i] * (1 + (unmet * noise[i] / most));
-        }
-
-        return problem;
     }
 
     private void Hold<T>(AttentionProblem<T> problem, double bar, string where)
