@@ -170,7 +170,7 @@ public sealed class ExactGradient : IGradientKernel
         output.NonPositiveRowSums = 0;
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
-        return doubt.IsLarge(dX, problem.Divisor, bearable);
+        return doubt.IsLarge(output, problem.Divisor, bearable);
     }
 
     // Every row may turn out to be dominated, and the problem to need twice the digits: the operands of all ways are counted, as what one gave back

@@ -24,7 +24,7 @@ internal sealed class DominatedKeys<T> : Chunks
     private readonly int _seen, _d;
     private readonly DoubleDouble[] _precise;
     private readonly DoubleDouble[] _firstValue;
-    private readonly double[] _q, _h, _second, _rowSums, _c, _r;
+    private readonly double[] _q, _h, _hLow, _second, _rowSums, _c, _r;
     private readonly int[] _star;
 
     public DominatedKeys(AttentionProblem<T> problem, int[] rows, GradientOutput<T> output, CancellationToken cancellation)
@@ -39,7 +39,9 @@ internal sealed class DominatedKeys<T> : Chunks
         _precise = Queries();
         _q = [.. _precise.Select(q => (double)q)];
         _firstValue = Product(problem.A3, problem.Y, [0]);
-        _h = Values();
+        _h = new double[checked(_seen * _d)];
+        _hLow = new double[_seen * _d];
+        FindValues();
         _second = new double[rows.Length];
         _rowSums = new double[rows.Length];
         _c = new double[rows.Length * _d];
@@ -161,7 +163,10 @@ internal sealed class DominatedKeys<T> : Chunks
         for (int k = 0; k < _d; k++)
         {
             double g = c[k] / sum;
-            c[k] = g + (_h[(star * _d) + k] + (double)(_firstValue[k] - double.CreateTruncating(_problem.E[((long)_rows[r] * _d) + k])));
+
+            // Where E is nearly that row of h, what is left is all there is.
+            DoubleDouble value = _firstValue[k] + new DoubleDouble(_h[(star * _d) + k], _hLow[(star * _d) + k]);
+            c[k] = g + (double)(value - double.CreateTruncating(_problem.E[((long)_rows[r] * _d) + k]));
             _r[r] += c[k] * g;
         }
     }
@@ -229,9 +234,8 @@ internal sealed class DominatedKeys<T> : Chunks
 
     /// <summary>h less its first row: only differences count, and where all values lie far from 0 they would be lost to the rounding
     /// of h itself.</summary>
-    private double[] Values()
+    private void FindValues()
     {
-        double[] h = new double[checked(_seen * _d)];
         int[] row = new int[1];
         for (int i = 0; i < _seen; i++)
         {
@@ -239,11 +243,10 @@ internal sealed class DominatedKeys<T> : Chunks
             DoubleDouble[] value = Product(_problem.A3, _problem.Y, row);
             for (int k = 0; k < _d; k++)
             {
-                h[(i * _d) + k] = (double)(value[k] - _firstValue[k]);
+                DoubleDouble difference = value[k] - _firstValue[k];
+                (_h[(i * _d) + k], _hLow[(i * _d) + k]) = (difference.High, difference.Low);
             }
         }
-
-        return h;
     }
 
     /// <summary>Some rows of left (n, d) times right (d, d), with all digits.</summary>

@@ -263,12 +263,12 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
         {
             long row = (long)_rows[first + r] * _d;
             int at = r * _even;
-            Judge(row, rho[r], factor[r], g + at, c + at, dQ + at, ref doubt);
-            double spread = rho[r] / (1 + (rho[r] * others[r]));
+            double spread = rho[r] / (1 + (rho[r] * others[r])), largestValue = 0;
             for (int m = 0; m < _d; m++)
             {
                 double a1 = factor[r] * double.CreateTruncating(_set.A1[row + m]);
                 double value = double.CreateTruncating(valueStar[at + m]) + (spread * valueMean[at + m]);
+                largestValue = Math.Max(largestValue, Math.Abs(value));
                 for (int k = 0; k < _d; k++)
                 {
                     share[(m * _d) + k] += a1 * dQ[at + k];
@@ -280,11 +280,13 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
                     wanted[row + m] = T.CreateTruncating(factor[r] * dQ[at + m] / _problem.Divisor);
                 }
             }
+
+            Judge(row, rho[r], factor[r], g + at, c + at, dQ + at, largestValue, ref doubt);
         }
     }
 
     /// <summary>What a row's residual lost: it is the sum of h* − E, which has all digits, and ρ G, which has those of T.</summary>
-    private unsafe void Judge(long row, double rho, double factor, double* g, double* c, double* dQ, ref Doubt doubt)
+    private unsafe void Judge(long row, double rho, double factor, double* g, double* c, double* dQ, double value, ref Doubt doubt)
     {
         double size = 0, residual = 0, query = 0, a1 = 0;
         for (int k = 0; k < _d; k++)
@@ -295,7 +297,7 @@ internal sealed class DominatedRows<T> : Chunks, IDisposable
             a1 = Math.Max(a1, Math.Abs(double.CreateTruncating(_set.A1[row + k])));
         }
 
-        doubt.Add(residual, size, query, a1);
+        doubt.Add(residual, size, query, a1, value);
     }
 
     /// <summary>s[r][j] = q_r · a2_j in double, for four rows and every key.</summary>

@@ -412,14 +412,15 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private void Judge(Block block, ref Doubt doubt)
     {
-        T* queries = block.Unwanted, a1 = queries + Width;
-        new Span<T>(queries, 2 * Width).Clear();
+        T* queries = block.Unwanted, a1 = queries + Width, mixed = a1 + Width;
+        new Span<T>(queries, 3 * Width).Clear();
         for (int k = 0; k < _d * Width; k += Width)
         {
             for (int v = 0; v < Width; v += V.Count)
             {
                 V.Max(V.Load(queries + v), V.Abs(V.Load(block.DQ + k + v))).Store(queries + v);
                 V.Max(V.Load(a1 + v), V.Abs(V.Load(block.A1 + k + v))).Store(a1 + v);
+                V.Max(V.Load(mixed + v), V.Abs(V.Load(block.Mixed + k + v))).Store(mixed + v);
             }
         }
 
@@ -429,7 +430,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             {
                 doubt.Add(
                     double.CreateTruncating(block.Residual[v]), Math.Max(_leastSize, double.CreateTruncating(block.Size[v])),
-                    double.CreateTruncating(queries[v]), double.CreateTruncating(a1[v]));
+                    double.CreateTruncating(queries[v]), double.CreateTruncating(a1[v]), double.CreateTruncating(mixed[v]));
             }
         }
     }
