@@ -137,6 +137,34 @@ public sealed class SweepRunTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_run_is_stopped_from_another_terminal_in_the_midst_of_a_kernel()
+    {
+        // One call of the only trial takes minutes.
+        string file = _folder.Write("long.yaml", """
+            name: long
+            seed: 3
+            instances: {family: uniform, n: 262144, d: 16, bound: 1}
+            kernels: [{kernel: exact, precision: float64}]
+            measure: {rounds: 1, min_time: 0, max_noise: 0, reference: none}
+            """);
+        using ClientProcess run = ClientProcess.Start(_environment, "run", file);
+        await run.SaysAsync("Sweep 1");
+        for (int i = 0; i < 600 && await LeasedAsync() == 0; i++)
+        {
+            await Task.Delay(50, TestContext.Current.CancellationToken);
+        }
+
+        JsonNode json = JsonNode.Parse((await Cli.RunAsync(_environment, "cancel", "last", "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal(("cancelled", 0), ((string)json["state"]!, (int)json["done"]!));
+        Ran ran = (await run.EndAsync()).Expect(ExitCode.Interrupted);
+        Assert.Contains("Sweep 1 was cancelled: 0 of 1 trials", ran.Error, StringComparison.Ordinal);
+        Assert.Equal(0, await LeasedAsync());
+
+        async Task<int> LeasedAsync() => (int)JsonNode.Parse(
+            (await Cli.RunAsync(_environment, "query", "select shards_leased from sweep_progress", "--json")).Expect(ExitCode.Done).Out)![0]!["shards_leased"]!;
+    }
+
+    [Fact]
     public async Task A_watch_in_another_process_follows_a_run_to_its_end()
     {
         string file = _folder.Write("slow.yaml", Slow(60));

@@ -86,6 +86,36 @@ public sealed class KillTests
     }
 
     [Fact]
+    public async Task A_cancelled_sweep_is_put_down_by_every_silo_in_the_midst_of_a_kernel()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2);
+
+        // One call of one trial takes minutes.
+        long sweep = await cluster.SubmitAsync("""
+            name: long
+            seed: 12
+            instances: {family: uniform, n: 262144, d: 16, bound: 1, repeats: 4}
+            kernels: [{kernel: exact, precision: float64}]
+            measure: {rounds: 1, min_time: 0, max_noise: 0, reference: none}
+            """);
+        await cluster.UntilAsync($"SELECT count(DISTINCT node_id) = 2 FROM experiments.shard WHERE sweep_id = {sweep} AND state = 'leased'", Patience);
+        await Task.Delay(TimeSpan.FromSeconds(3), TestContext.Current.CancellationToken);
+        (int code, string said) = await cluster.RunAsync("cancel", $"{sweep}");
+        Assert.True(code == 0 && said.Contains("is cancelled; 0 trials stored", StringComparison.Ordinal), said);
+        await cluster.UntilAsync($"SELECT NOT EXISTS (SELECT FROM experiments.shard WHERE sweep_id = {sweep} AND state <> 'ready')", Patience);
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"given back {await cluster.ScalarAsync<double>($"SELECT extract(epoch FROM clock_timestamp() - finished_at) FROM experiments.sweep WHERE id = {sweep}"):F3} s after");
+        Assert.Equal("cancelled", await cluster.ScalarAsync<string>($"SELECT state FROM experiments.sweep WHERE id = {sweep}"));
+        await Task.WhenAll(cluster.Silos.Select(s => s.SaysAsync($"Sweep {sweep} Cancelled", Patience)));
+
+        // The silos have their lanes back, and hear of what comes next.
+        long next = await cluster.SubmitAsync(Sweep.Replace("repeats: 60", "repeats: 5", StringComparison.Ordinal));
+        await cluster.UntilWholeAsync(next, Trials / 12, Patience);
+        Assert.Equal(0, await cluster.StoredAsync(sweep));
+    }
+
+    [Fact]
     public async Task Bad_settings_get_one_line()
     {
         Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");

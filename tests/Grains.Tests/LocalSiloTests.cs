@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Numerics;
+using Experiments.Grains.Worker;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Numbers;
@@ -137,6 +138,81 @@ public sealed class LocalSiloTests
         Assert.All(ends, e => Assert.Equal(SweepEnding.Done, e.Ending));
         await fixture.AssertCompleteAsync(sweep, 12);
         Assert.Equal(2, await fixture.ScalarAsync<long>("SELECT count(DISTINCT node_id) FROM experiments.trial"));
+    }
+
+    // Looks at nothing by itself for longer than any test waits: what happens sooner was heard of.
+    private static readonly SweepWorkerOptions OnlyTold = new() { LookEvery = TimeSpan.FromMinutes(30), RenewEvery = TimeSpan.FromMinutes(30) };
+
+    [Fact]
+    public async Task A_cancellation_is_heard_of_and_stops_a_kernel_in_its_midst()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromHours(1));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync(OnlyTold);
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+        long start = Stopwatch.GetTimestamp();
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+
+        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        TestContext.Current.TestOutputHelper?.WriteLine($"stopped after {Stopwatch.GetElapsedTime(start).TotalMilliseconds:F0} ms");
+        Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.shard WHERE state <> 'ready'"));
+        Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.trial"));
+    }
+
+    [Fact]
+    public async Task A_cancellation_that_fell_where_nobody_listened_is_found_when_the_connection_is_back()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromHours(1));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync(OnlyTold);
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+
+        // Both in one statement's time: the connection is made again half a second later at the soonest.
+        await fixture.RowsAsync("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'experiments node' AND datname = current_database()");
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+
+        // And what is said after that is heard again.
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Running, None));
+        int calls = slow.Calls;
+        running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > calls);
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+    }
+
+    [Fact]
+    public async Task A_cancellation_of_which_nothing_is_said_is_found_by_looking()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromHours(1));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        await fixture.RowsAsync("DROP TRIGGER sweep_state_changed ON experiments.sweep");
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+    }
+
+    [Fact]
+    public async Task A_cancellation_that_shows_first_in_a_lease_that_is_not_renewed_gives_the_leases_back()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromHours(1));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        await fixture.RowsAsync("DROP TRIGGER sweep_state_changed ON experiments.sweep");
+        long sweep = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync(OnlyTold with { RenewEvery = TimeSpan.FromMilliseconds(200) });
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        Assert.Equal(0, silo.Snapshot()!.LeasesLost);
+        Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.shard WHERE state <> 'ready'"));
     }
 
     [Fact]

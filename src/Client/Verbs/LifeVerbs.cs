@@ -19,9 +19,9 @@ internal static class LifeVerbs
     public static Command Cancel(Terminal terminal)
     {
         Argument<string> id = SweepOptions.SweepId();
-        return new Verb("cancel", "Stop a sweep; what is stored stays, and resume goes on")
+        return new Verb("cancel", "Stop a sweep wherever it runs, kernels in their midst; what is stored stays, and resume goes on")
         {
-            Examples = [("experiments cancel 12", "stop sweep 12, wherever it runs")],
+            Examples = [("experiments cancel 12", "stop sweep 12: whoever runs it is told at once")],
             Arguments = { id },
             Options = { GlobalOptions.Json },
         }.Runs(terminal, async invocation =>

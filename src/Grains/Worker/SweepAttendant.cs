@@ -8,7 +8,8 @@ namespace Experiments.Grains.Worker;
 
 /// <summary>Attends every running sweep of the store: what a cluster's silo does all day.</summary>
 /// <remarks>
-/// Postgres is asked which sweeps run, at the start and every <see cref="SweepWorkerOptions.LookEvery"/>, and each is worked at by a session of its
+/// Postgres is asked which sweeps run, at the start, when it says that one's state has changed, and every
+/// <see cref="SweepWorkerOptions.LookEvery"/>; and each is worked at by a session of its
 /// own, in turns (<see cref="LeaseTurns"/>). So whatever silo is alive takes up whatever is unfinished, and after a whole cluster's death
 /// nobody has to be told anything. Nothing is owned here: two silos that attend one sweep lease different shards of it.
 /// A sweep that this silo lacks a plug-in for is left to others. One whose session ends by a fault is tried again, each time later, up to a minute;
@@ -21,6 +22,7 @@ public sealed partial class SweepAttendant(
     private static readonly TimeSpan LongestPause = TimeSpan.FromMinutes(1);
 
     private readonly ConcurrentDictionary<long, Attended> _attended = new();
+    private readonly SemaphoreSlim _told = new(0);
     private long _askedAt;
 
     /// <summary>Since the store last said which sweeps run; null before the first time.</summary>
@@ -32,6 +34,7 @@ public sealed partial class SweepAttendant(
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
         TimeSpan pause = options.LookEvery;
+        worker.SweepsChanged += LookNow;
         while (!stoppingToken.IsCancellationRequested)
         {
             try
@@ -51,11 +54,21 @@ public sealed partial class SweepAttendant(
                 break;
             }
 
-            await Task.Delay(pause, time, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await ((Task)_told.WaitAsync(pause, stoppingToken)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
+
+        worker.SweepsChanged -= LookNow;
 
         // The worker, which stops after this, gives back what they hold.
         await Task.WhenAll(_attended.Values.Select(a => a.Running));
+    }
+
+    private void LookNow()
+    {
+        if (_told.CurrentCount == 0)
+        {
+            _told.Release();
+        }
     }
 
     private void Attend(IReadOnlyList<long> running, CancellationToken stopping)

@@ -10,7 +10,8 @@ namespace Experiments.Grains.Worker;
 /// <summary>One sweep's run in this process: leases in, commits out.</summary>
 /// <remarks>
 /// Three things go on at once. The pump asks the sweep grain for leases while there is room. Each lease has a task: its grain
-/// starts it, a lane computes it, the task commits it. The keeper renews leases and looks whether the sweep has been cancelled.
+/// starts it, a lane computes it, the task commits it. The keeper renews leases and looks whether the sweep has been cancelled:
+/// when it is told that the sweep's state has changed, and every so often in case it was not told.
 /// A lease ends in exactly one of four ways: committed, lost (someone else's now), released, or left to expire with us.
 /// </remarks>
 [System.Diagnostics.CodeAnalysis.SuppressMessage(
@@ -26,6 +27,7 @@ internal sealed class SweepSession(
     private readonly ConcurrentQueue<ShardLease> _committed = new();
     private readonly ConcurrentQueue<ShardLease> _toRelease = new();
     private readonly SemaphoreSlim _changed = new(0);
+    private readonly SemaphoreSlim _told = new(0);
     private readonly SemaphoreSlim _commits = new(options.CommitsInFlight);
     private readonly CancellationTokenSource _kernels = new();
     private readonly ActivityContext _origin = Origin(row.Traceparent);
@@ -42,6 +44,11 @@ internal sealed class SweepSession(
     private long _leasesLost;
     private volatile bool _cancelledElsewhere;
     private volatile Exception? _fault;
+
+    public long SweepId => row.Id;
+
+    /// <summary>The sweep's state in the store has changed, or may have.</summary>
+    public void LookNow() => Wake(_told);
 
     public RunSnapshot Snapshot() => _progress.Snapshot(
         _held.Values.Select(h => h.Run), pool, Stopwatch.GetElapsedTime(_startedAt), Volatile.Read(ref _leasesLost), spans.Dropped);
@@ -63,9 +70,10 @@ internal sealed class SweepSession(
 
     private async Task<SweepEnd> RunInTurnAsync(CancellationToken finish, CancellationToken now)
     {
-        _progress.Note(await store.ProgressAsync(row.Id, now));
+        SweepProgress first = await store.ProgressAsync(row.Id, now);
+        _progress.Note(first);
         bool done = false;
-        if (row.State == SweepState.Running)
+        if (first.State == SweepState.Running)
         {
             using CancellationTokenSource over = new();
             using CancellationTokenRegistration cancelNow = now.Register(_kernels.Cancel);
@@ -416,24 +424,23 @@ internal sealed class SweepSession(
     }
 
     /// <summary>Renews leases and looks whether the sweep was cancelled, until told that the session is over.</summary>
+    /// <remarks>A look that was asked for while another was under way is made after it: the one under way may have come too early.</remarks>
     private async Task KeepAsync(CancellationToken over)
     {
         long renewedAt = time.GetTimestamp();
+        long lookedAt = renewedAt;
         try
         {
             while (true)
             {
-                await Task.Delay(options.LookEvery, time, over);
-                long before = _progress.CommittedTrials;
-                SweepProgress progress = await store.ProgressAsync(row.Id, over);
-                _progress.Note(progress, before);
-                if (progress.State == SweepState.Cancelled)
+                bool told = await _told.WaitAsync(Shorter(Left(lookedAt, options.LookEvery), Left(renewedAt, options.RenewEvery)), over);
+                if (told || Left(lookedAt, options.LookEvery) == TimeSpan.Zero)
                 {
-                    _cancelledElsewhere = true;
-                    await _kernels.CancelAsync();
-                    Changed();
+                    lookedAt = time.GetTimestamp();
+                    await LookAsync(over);
                 }
-                else if (time.GetElapsedTime(renewedAt) >= options.RenewEvery)
+
+                if (!_cancelledElsewhere && Left(renewedAt, options.RenewEvery) == TimeSpan.Zero)
                 {
                     renewedAt = time.GetTimestamp();
                     await RenewAsync(over);
@@ -452,6 +459,29 @@ internal sealed class SweepSession(
         }
     }
 
+    private TimeSpan Left(long since, TimeSpan every)
+    {
+        TimeSpan left = every - time.GetElapsedTime(since);
+
+        // A timer counts whole milliseconds.
+        return left > TimeSpan.FromMilliseconds(1) ? left : TimeSpan.Zero;
+    }
+
+    private static TimeSpan Shorter(TimeSpan one, TimeSpan other) => one < other ? one : other;
+
+    private async Task LookAsync(CancellationToken over)
+    {
+        long before = _progress.CommittedTrials;
+        SweepProgress progress = await store.ProgressAsync(row.Id, over);
+        _progress.Note(progress, before);
+        if (progress.State == SweepState.Cancelled)
+        {
+            _cancelledElsewhere = true;
+            await _kernels.CancelAsync();
+            Changed();
+        }
+    }
+
     private async Task RenewAsync(CancellationToken over)
     {
         Held[] mine = [.. _held.Values.Where(h => !h.Committing && !h.Lost)];
@@ -461,6 +491,16 @@ internal sealed class SweepSession(
         }
 
         IReadOnlyList<ShardLease> still = await store.RenewAsync([.. mine.Select(h => h.Lease)], nodeId, options.Lease, over);
+        if (still.Count < mine.Length)
+        {
+            // A cancelled sweep's leases are not renewed either, and those are still ours to give back.
+            await LookAsync(over);
+            if (_cancelledElsewhere)
+            {
+                return;
+            }
+        }
+
         HashSet<(int, int)> held = [.. still.Select(l => (l.Shard, l.Epoch))];
         foreach (Held one in mine)
         {
@@ -484,11 +524,14 @@ internal sealed class SweepSession(
         return [.. drained];
     }
 
-    private void Changed()
+    private void Changed() => Wake(_changed);
+
+    /// <summary>One wake-up is as good as several.</summary>
+    private static void Wake(SemaphoreSlim sleeper)
     {
-        if (_changed.CurrentCount == 0)
+        if (sleeper.CurrentCount == 0)
         {
-            _changed.Release();
+            sleeper.Release();
         }
     }
 

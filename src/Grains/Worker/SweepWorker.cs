@@ -20,6 +20,9 @@ public sealed class SweepWorker(
     private readonly CancellationTokenSource _now = new();
     private volatile SweepSession? _last;
 
+    /// <summary>The state of some sweep in the store has changed, or may have. Raised on the thread that listens.</summary>
+    internal event Action? SweepsChanged;
+
     /// <summary>Runs one sweep here until it is done, cancelled or interrupted.</summary>
     /// <param name="finishRunning">Take nothing more; what runs may end shortly, the rest is given back.</param>
     /// <param name="now">Cancel the kernels and give everything back.</param>
@@ -34,8 +37,12 @@ public sealed class SweepWorker(
             ?? throw new ArgumentException($"There is no sweep {sweepId} in the store. `experiments list` shows those there are.");
         SweepSession session = new(row, SweepPlan.Of(row, catalog), store, grains, host, pool, _turns, spans, nodeId, options, time);
         _last = session;
-        Task<SweepEnd> end = session.RunAsync(finish.Token, now);
+
+        // Listed before it looks at the store for the first time: of what changes after that it is told.
+        Task<Task<SweepEnd>> start = new(() => session.RunAsync(finish.Token, now));
+        Task<SweepEnd> end = start.Unwrap();
         _sessions[session] = end;
+        start.RunSynchronously(TaskScheduler.Default);
         try
         {
             return await end;
@@ -103,12 +110,26 @@ public sealed class SweepWorker(
         {
             try
             {
-                return await store.RegisterNodeAsync(node, stopping);
+                return await store.RegisterNodeAsync(node, Told, stopping);
             }
             catch (StoreUnavailableException) when (options.WaitsForStore)
             {
                 await Task.Delay(options.LookEvery, time, stopping);
             }
         }
+    }
+
+    /// <param name="sweep">Whose state has changed; null when any one's may have.</param>
+    private void Told(long? sweep)
+    {
+        foreach (SweepSession session in _sessions.Keys)
+        {
+            if (sweep is null || session.SweepId == sweep)
+            {
+                session.LookNow();
+            }
+        }
+
+        SweepsChanged?.Invoke();
     }
 }

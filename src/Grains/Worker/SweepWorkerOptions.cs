@@ -8,7 +8,8 @@ public sealed record SweepWorkerOptions
 
     public TimeSpan RenewEvery { get; init; } = TimeSpan.FromSeconds(3);
 
-    /// <summary>How often the sweep's state is looked at: what a cancellation elsewhere takes to arrive.</summary>
+    /// <summary>How often the sweep's state is looked at without being told that it has changed: what a cancellation elsewhere takes to arrive
+    /// while the connection that listens is lost.</summary>
     public TimeSpan LookEvery { get; init; } = TimeSpan.FromSeconds(1);
 
     /// <summary>How long the first interruption lets running shards go on.</summary>

@@ -1,27 +1,33 @@
+using System.Globalization;
+using System.Security.Cryptography;
 using Npgsql;
 
 namespace Experiments.Results.Store;
 
-/// <summary>Holds a node's advisory lock on a connection of its own: the process's death frees it at once. A connection that
-/// breaks under a living process is made anew.</summary>
+/// <summary>Holds a node's advisory lock on a connection of its own, and listens there: the process's death frees the lock at once, and a
+/// sweep whose state changes is heard of at once. A connection that breaks under a living process is made anew.</summary>
 internal sealed class NodeLiveness : IAsyncDisposable
 {
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
     private readonly string _address;
+    private readonly Action<long?>? _told;
     private readonly CancellationTokenSource _stop = new();
     private NpgsqlConnection _connection;
     private Task _watching = Task.CompletedTask;
 
-    private NodeLiveness(string address, int nodeId, NpgsqlConnection connection)
+    private NodeLiveness(string address, int nodeId, NpgsqlConnection connection, Action<long?>? told)
     {
         _address = address;
         NodeId = nodeId;
         _connection = connection;
+        _told = told;
     }
 
     internal int NodeId { get; }
 
-    internal static async Task<NodeLiveness> StartAsync(string address, NodeRow node, CancellationToken cancellation)
+    /// <param name="told">See <see cref="ResultStore.RegisterNodeAsync"/>.</param>
+    internal static async Task<NodeLiveness> StartAsync(string address, NodeRow node, Action<long?>? told, CancellationToken cancellation)
     {
         string lasting = Lasting(address);
         NpgsqlConnection connection = new(lasting);
@@ -34,7 +40,8 @@ internal sealed class NodeLiveness : IAsyncDisposable
             insert.Parameters.Add(new NpgsqlParameter { Value = node.ProcessId });
             insert.Parameters.Add(new NpgsqlParameter { Value = System.Text.Encoding.UTF8.GetString(CopyBuffer.CleanJson(node.Facts)) });
             int id = (int)(await insert.ExecuteScalarAsync(cancellation))!;
-            NodeLiveness liveness = new(lasting, id, connection);
+            NodeLiveness liveness = new(lasting, id, connection, told);
+            await liveness.ListenAsync(cancellation);
             await liveness.LockAsync(cancellation);
             liveness._watching = liveness.WatchAsync();
             return liveness;
@@ -62,6 +69,19 @@ internal sealed class NodeLiveness : IAsyncDisposable
         KeepAlive = 10,
         ApplicationName = "experiments node",
     }.ConnectionString;
+
+    private async Task ListenAsync(CancellationToken cancellation)
+    {
+        if (_told is null)
+        {
+            return;
+        }
+
+        _connection.Notification += (_, notice) =>
+            _told(long.TryParse(notice.Payload, NumberStyles.None, CultureInfo.InvariantCulture, out long sweep) ? sweep : null);
+        await using NpgsqlCommand command = new(SqlText.Named("listen"), _connection);
+        await command.ExecuteNonQueryAsync(cancellation);
+    }
 
     private async Task LockAsync(CancellationToken cancellation)
     {
@@ -97,6 +117,7 @@ internal sealed class NodeLiveness : IAsyncDisposable
 
     private async Task WatchAsync()
     {
+        TimeSpan pause = Pause;
         while (!_stop.IsCancellationRequested)
         {
             try
@@ -106,10 +127,15 @@ internal sealed class NodeLiveness : IAsyncDisposable
                     await _connection.DisposeAsync();
                     _connection = new NpgsqlConnection(_address);
                     await _connection.OpenAsync(_stop.Token);
+                    await ListenAsync(_stop.Token);
+
+                    // What was said while nobody listened is lost: whoever works at sweeps looks for himself.
+                    _told?.Invoke(null);
                     await LockAsync(_stop.Token);
+                    pause = Pause;
                 }
 
-                // Nobody notifies us: this returns by throwing, when the connection breaks or we are to stop.
+                // Returns after a notice, or throws: when the connection breaks or we are to stop.
                 await _connection.WaitAsync(_stop.Token);
             }
             catch (OperationCanceledException) when (_stop.IsCancellationRequested)
@@ -119,8 +145,11 @@ internal sealed class NodeLiveness : IAsyncDisposable
             catch (Exception fault) when (fault is NpgsqlException or IOException or System.Net.Sockets.SocketException
                 or TimeoutException or ObjectDisposedException or InvalidOperationException)
             {
-                // Until the lock is back our leases may be granted to others, and the fence keeps that harmless.
-                await Task.Delay(Pause, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                // Until the lock is back our leases may be granted to others, and the fence keeps that harmless. By chance from half as long
+                // to half as long again, so that a server that comes back does not meet every silo at once.
+                TimeSpan jittered = pause * (0.5 + (RandomNumberGenerator.GetInt32(1000) / 1000.0));
+                await Task.Delay(jittered, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                pause = pause * 2 < LongestPause ? pause * 2 : LongestPause;
             }
         }
     }

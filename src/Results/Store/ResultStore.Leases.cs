@@ -8,10 +8,13 @@ namespace Experiments.Results.Store;
 public sealed partial class ResultStore
 {
     /// <summary>Registers this process and takes its liveness lock (a session advisory lock, freed by its death).</summary>
-    public async Task<int> RegisterNodeAsync(NodeRow node, CancellationToken cancellation)
+    /// <param name="told">Called with the number of a sweep whose state has just changed (made, cancelled, resumed, done), and with null when
+    /// any may have, because nobody listened for a while. Called on the connection's own thread of control: it must be quick and throw
+    /// nothing. A notice can be lost with the connection, so it is a reason to look sooner and no more.</param>
+    public async Task<int> RegisterNodeAsync(NodeRow node, Action<long?>? told, CancellationToken cancellation)
     {
         NodeLiveness liveness = await StoreFaults.RunAsync(
-            _address, async token => await NodeLiveness.StartAsync(_address, node, token), cancellation);
+            _address, async token => await NodeLiveness.StartAsync(_address, node, told, token), cancellation);
         lock (_nodesLock)
         {
             _nodes.Add(liveness);

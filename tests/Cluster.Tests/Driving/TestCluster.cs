@@ -92,6 +92,17 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public Task<long> StoredAsync(long sweep) => ScalarAsync<long>($"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep}");
 
+    /// <summary>Waits until the statement says true.</summary>
+    public async Task UntilAsync(string sql, TimeSpan within)
+    {
+        Stopwatch watch = Stopwatch.StartNew();
+        while (!await ScalarAsync<bool>(sql))
+        {
+            Assert.True(watch.Elapsed < within, $"Not true after {watch.Elapsed}: {sql}. The silos said:\n{Logs()}");
+            await Task.Delay(10);
+        }
+    }
+
     /// <summary>Waits until so many trials are stored.</summary>
     public async Task UntilStoredAsync(long sweep, long trials, TimeSpan within)
     {

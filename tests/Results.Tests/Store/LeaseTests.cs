@@ -1,3 +1,4 @@
+using System.Threading.Channels;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
@@ -95,6 +96,36 @@ public sealed class LeaseTests : StoreTest
         Assert.Equal(SweepState.Cancelled, (await Store.ProgressAsync(sweep, Cancellation)).State);
         Assert.True(await Store.SetSweepStateAsync(sweep, SweepState.Running, Cancellation));
         Assert.Equal(SweepState.Done, (await Store.ProgressAsync(sweep, Cancellation)).State);
+    }
+
+    [Fact]
+    public async Task A_node_is_told_of_a_sweep_that_is_made_cancelled_resumed_and_done_and_of_nothing_else()
+    {
+        Channel<long?> heard = Channel.CreateUnbounded<long?>();
+        int node = await Store.RegisterNodeAsync(
+            new NodeRow("node", "host", Environment.ProcessId, "{}"), sweep => heard.Writer.TryWrite(sweep), Cancellation);
+        async Task<long?> NextAsync() => await heard.Reader.ReadAsync(Cancellation).AsTask().WaitAsync(TimeSpan.FromMinutes(1), Cancellation);
+        long sweep = await Make.SweepAsync(Store, 2, 4);
+        Assert.Equal(sweep, await NextAsync());
+        Assert.True(await Store.SetSweepStateAsync(sweep, SweepState.Cancelled, Cancellation));
+        Assert.Equal(sweep, await NextAsync());
+        Assert.False(await Store.SetSweepStateAsync(sweep, SweepState.Cancelled, Cancellation));
+        Assert.True(await Store.SetSweepStateAsync(sweep, SweepState.Running, Cancellation));
+        Assert.Equal(sweep, await NextAsync());
+
+        // A commit that is not the last changes no state; were it told of, it would stand before the made sweep.
+        await Store.CommitAsync(Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node), Cancellation);
+        long other = await Make.SweepAsync(Store, 1, 1);
+        Assert.Equal(other, await NextAsync());
+        await Store.CommitAsync(Make.Commit(await Make.GrantOneAsync(Store, sweep, 1, node), node), Cancellation);
+        Assert.Equal(sweep, await NextAsync());
+
+        await OwnerAsync("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'experiments node' AND datname = current_database()");
+        Assert.Null(await NextAsync());
+        Assert.True(await Store.SetSweepStateAsync(other, SweepState.Cancelled, Cancellation));
+        Assert.Equal(other, await NextAsync());
+        await Store.UnregisterNodeAsync(node);
+        Assert.False(heard.Reader.TryRead(out _));
     }
 
     [Fact]

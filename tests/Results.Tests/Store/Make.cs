@@ -22,7 +22,7 @@ internal static class Make
         store.CreateSweepAsync(Sweep((long)shards * trialsEach), Shards(shards, trialsEach), CancellationToken.None);
 
     internal static Task<int> NodeAsync(ResultStore store, string facts = "{}") =>
-        store.RegisterNodeAsync(new NodeRow("node", "host", Environment.ProcessId, facts), CancellationToken.None);
+        store.RegisterNodeAsync(new NodeRow("node", "host", Environment.ProcessId, facts), told: null, CancellationToken.None);
 
     internal static TrialOutcome Outcome(long trial, TrialStatus status = TrialStatus.Done) => new()
     {

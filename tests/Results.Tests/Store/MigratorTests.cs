@@ -30,6 +30,11 @@ public sealed class MigratorTests
         // What each script made, the last first, so that what those before it leave stays.
         string[] made =
         [
+            """
+            DROP TRIGGER sweep_made ON experiments.sweep;
+            DROP TRIGGER sweep_state_changed ON experiments.sweep;
+            DROP FUNCTION experiments.tell_of_sweep;
+            """,
             "ALTER TABLE experiments.sweep DROP COLUMN plug_ins;",
             """
             DROP VIEW experiments.trials, experiments.error_by_degree;
