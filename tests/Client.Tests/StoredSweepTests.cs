@@ -197,7 +197,7 @@ public sealed class StoredSweepTests(StoredSweep stored) : IClassFixture<StoredS
     {
         Assert.Contains("is done", (await stored.CliAsync("cancel", "1")).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
         Assert.Contains("is done already", (await stored.CliAsync("resume", "1")).Expect(ExitCode.Done).Error, StringComparison.Ordinal);
-        Assert.Contains("no trial to put back", (await stored.CliAsync("retry", "1")).Expect(ExitCode.Done).Error, StringComparison.Ordinal);
+        Assert.Contains("no failed trial to put back", (await stored.CliAsync("retry", "1")).Expect(ExitCode.Done).Error, StringComparison.Ordinal);
         Assert.Contains("is done", (await stored.CliAsync("watch", "1")).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
     }
 

@@ -53,9 +53,21 @@ public sealed class SweepRunTests : IAsyncLifetime
         JsonNode skipped = json["failures"]!.AsArray().First(f => (string)f!["status"]! == "skipped")!;
         Assert.Contains("limit", (string)skipped["example_reason"]!, StringComparison.Ordinal);
 
+        int failures = (int)json["failed"]!;
+        int skips = (int)json["skipped"]!;
+        string before = await RowsAsync("select trial, status, epoch, started_at, digest, seconds_median from trials where status <> 'skipped' order by trial");
         Ran again = (await Cli.RunAsync(_environment, "retry", "last", "--skipped")).Expect(ExitCode.SomeFailed);
-        Assert.Contains("are put back", again.Error, StringComparison.Ordinal);
+        Assert.Contains($"{skips} trials of sweep 1 are put back; {failures} failed: --failed puts those back.", again.Error, StringComparison.Ordinal);
         Assert.Contains("Failed and skipped", again.Out, StringComparison.Ordinal);
+        Assert.Equal(before, await RowsAsync("select trial, status, epoch, started_at, digest, seconds_median from trials where status <> 'skipped' order by trial"));
+
+        // What failed is left for silos, of which there are none, and is then run here.
+        JsonNode left = JsonNode.Parse((await Cli.RunAsync(_environment, "retry", "1", "--failed", "--submit", "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal((failures, 0, "running"), ((int)left["put_back"]!, (int)left["failed"]!, (string)left["state"]!));
+        Assert.Contains("waits for silos", (await Cli.RunAsync(_environment, "resume", "1", "--submit")).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+        (await Cli.RunAsync(_environment, "resume", "1")).Expect(ExitCode.SomeFailed);
+        Assert.Equal($"{failures}/{skips}", (string)JsonNode.Parse(await RowsAsync(
+            "select count(*) filter (where status = 'failed') || '/' || count(*) filter (where status = 'skipped') as c from trial_attempt"))![0]!["c"]!);
         JsonNode rows = JsonNode.Parse((await Cli.RunAsync(_environment, "query", "select count(*) as n, count(distinct trial) as d from trials", "--json")).Out)!;
         Assert.Equal(6, (int)rows[0]!["n"]!);
         Assert.Equal(6, (int)rows[0]!["d"]!);
@@ -277,6 +289,8 @@ public sealed class SweepRunTests : IAsyncLifetime
             + "and b.trial_key = a.trial_key where a.sweep_id = 1 and b.trial is null", "--json")).Out)!;
         Assert.Equal(0, (int)different[0]!["n"]!);
     }
+
+    private async Task<string> RowsAsync(string sql) => (await Cli.RunAsync(_environment, "query", sql, "--json")).Expect(ExitCode.Done).Out;
 
     // Some 20 ms a trial, in shards of a few instances each.
     private static string Slow(int repeats) => $$"""

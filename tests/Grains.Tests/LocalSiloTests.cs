@@ -348,12 +348,17 @@ public sealed class LocalSiloTests
 
         // The sweep's grain is alive and remembers every shard as done.
         slow.Broken = false;
-        Assert.Equal(4, await fixture.Store.RetryAsync(sweep, false, None));
+        Assert.Equal(4, await fixture.Store.RetryAsync(sweep, failed: true, skipped: false, None));
         end = await silo.RunAsync(sweep, None, None);
         Assert.Equal(SweepEnding.Done, end.Ending);
         Assert.Equal((8, 0), (end.Progress.Done, end.Progress.Failed));
         await fixture.AssertCompleteAsync(sweep, 8);
         Assert.Equal(before, await fixture.RowsAsync(measured));
+
+        // Each has its pair, of rounds that the exact kernel ran once more, and what was is kept.
+        Assert.Equal(4, await fixture.ScalarAsync<long>($"SELECT count(speedup_over_exact) FROM experiments.trial WHERE sweep_id = {sweep} AND kernel = 'slow'"));
+        Assert.Equal(4, await fixture.ScalarAsync<long>(
+            $"SELECT count(*) FROM experiments.trial_attempt WHERE sweep_id = {sweep} AND status = 'failed' AND reason LIKE '%on purpose%'"));
     }
 
     private static async Task UntilAsync(Func<bool> condition)

@@ -153,4 +153,6 @@ internal static class SweepRunner
 
 /// <param name="Trace">The command's own trace, when this command made the sweep.</param>
 /// <param name="NothingToRun">The sweep is finished: only its summary is left to print.</param>
-internal sealed record Prepared(long SweepId, string Name, ActivityContext? Trace = null, bool NothingToRun = false);
+/// <param name="PutBack">How many trials a retry has put back.</param>
+internal sealed record Prepared(
+    long SweepId, string Name, ActivityContext? Trace = null, bool NothingToRun = false, long? PutBack = null);

@@ -83,7 +83,7 @@ internal static class SummaryReport
         output.WriteLine($"  experiments query \"select * from trials where sweep_id = {sweep.Id}{(sweep.Failed > 0 ? " and status = 'failed'" : "")} limit 10\"");
         if (sweep.State == SweepState.Done && sweep.Failed > 0)
         {
-            output.WriteLine($"  experiments retry {sweep.Id}    (when the fault was the machine's or is mended: the same trial on the same build fails again)");
+            output.WriteLine($"  experiments retry {sweep.Id} --failed    (when the fault was the machine's or is mended: the same trial on the same build fails again)");
         }
     }
 

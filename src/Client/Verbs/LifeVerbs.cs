@@ -51,16 +51,18 @@ internal static class LifeVerbs
     {
         Argument<string> id = SweepOptions.SweepId();
         Option<int?> lanes = Lanes();
+        Option<bool> submit = Submit();
         return new Verb("resume", "Go on with a sweep that was interrupted or cancelled")
         {
             Examples =
             [
                 ("experiments resume last", "the newest sweep"),
                 ("experiments resume 12 --json", "sweep 12; the summary as JSON"),
+                ("experiments resume 12 --submit", "leave it to the cluster's silos, and return"),
             ],
             Arguments = { id },
-            Options = { lanes, GlobalOptions.Plugins, GlobalOptions.Json },
-        }.Runs(terminal, invocation => SweepRunner.RunAsync(invocation, invocation.Value(lanes), async (store, cancellation) =>
+            Options = { lanes, submit, GlobalOptions.Plugins, GlobalOptions.Json },
+        }.Runs(terminal, invocation => GoOnAsync(invocation, invocation.Value(submit), invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);
             if (sweep.State == SweepState.Done)
@@ -69,12 +71,8 @@ internal static class LifeVerbs
                 return new Prepared(sweep.Id, sweep.Name, NothingToRun: true);
             }
 
-            CheckRunnable(invocation, sweep);
-            if (sweep.State == SweepState.Cancelled)
-            {
-                await store.SetSweepStateAsync(sweep.Id, SweepState.Running, cancellation);
-            }
-
+            CheckRunnable(invocation, sweep, invocation.Value(submit));
+            await RunningAsync(store, sweep, cancellation);
             return new Prepared(sweep.Id, sweep.Name);
         }));
     }
@@ -82,37 +80,89 @@ internal static class LifeVerbs
     public static Command Retry(Terminal terminal)
     {
         Argument<string> id = SweepOptions.SweepId();
-        Option<bool> skipped = new("--skipped") { Description = "Also the trials that were skipped" };
+        Option<bool> failed = new("--failed") { Description = "The trials that failed, after all their tries; what is meant where neither is given" };
+        Option<bool> skipped = new("--skipped") { Description = "The trials that were skipped; with --failed, both" };
         Option<int?> lanes = Lanes();
-        return new Verb("retry", "Put a sweep's failed trials back and run them")
+        Option<bool> submit = Submit();
+        return new Verb("retry", "Put a sweep's failed or skipped trials back and run them, and no others")
         {
             Examples =
             [
-                ("experiments retry 12", "the failed trials of sweep 12"),
-                ("experiments retry last --skipped", "and those that were skipped, say on a larger machine"),
+                ("experiments retry 12 --failed", "the failed trials of sweep 12"),
+                ("experiments retry last --skipped", "those that were skipped, say on a machine with more memory"),
+                ("experiments retry 12 --failed --skipped --submit", "both, on the cluster's silos"),
             ],
             Arguments = { id },
-            Options = { skipped, lanes, GlobalOptions.Plugins, GlobalOptions.Json },
-        }.Runs(terminal, invocation => SweepRunner.RunAsync(invocation, invocation.Value(lanes), async (store, cancellation) =>
+            Options = { failed, skipped, lanes, submit, GlobalOptions.Plugins, GlobalOptions.Json },
+        }.Runs(terminal, invocation => GoOnAsync(invocation, invocation.Value(submit), invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);
-            CheckRunnable(invocation, sweep);
-            long back = await store.RetryAsync(sweep.Id, invocation.Value(skipped), cancellation);
+            CheckRunnable(invocation, sweep, invocation.Value(submit));
+            bool skippedOnes = invocation.Value(skipped);
+            bool failedOnes = invocation.Value(failed) || !skippedOnes;
+            long back = await store.RetryAsync(sweep.Id, failedOnes, skippedOnes, cancellation);
+            terminal.Notice(Retried(sweep.Id, back, failedOnes, skippedOnes, await store.ProgressAsync(sweep.Id, cancellation)));
             if (back == 0 && sweep.State == SweepState.Done)
             {
-                terminal.Notice($"Sweep {sweep.Id} has no trial to put back"
-                    + (invocation.Value(skipped) ? "." : "; --skipped also takes those that were skipped."));
                 return new Prepared(sweep.Id, sweep.Name, NothingToRun: true);
             }
 
-            terminal.Notice($"{Format.Count(back, "trial")} of sweep {sweep.Id} {(back == 1 ? "is" : "are")} put back.");
-            if (sweep.State == SweepState.Cancelled)
+            await RunningAsync(store, sweep, cancellation);
+            return new Prepared(sweep.Id, sweep.Name, PutBack: back);
+        }));
+    }
+
+    /// <summary>What was put back, and what was not although it may have been meant.</summary>
+    private static string Retried(long sweep, long back, bool failed, bool skipped, SweepProgress left)
+    {
+        string done = back == 0 ? $"Sweep {sweep} has no {(failed, skipped) switch { (true, true) => "failed or skipped", (true, _) => "failed", _ => "skipped" }} trial to put back"
+            : $"{Format.Count(back, "trial")} of sweep {sweep} {(back == 1 ? "is" : "are")} put back";
+
+        // What is counted still lies in shards that someone holds a lease of.
+        long held = (failed ? left.Failed : 0) + (skipped ? left.Skipped : 0);
+        return held > 0 ? $"{done}; {Format.Count(held)} {(held == 1 ? "lies in a shard" : "lie in shards")} that run now: retry again when they have ended."
+            : failed && !skipped && left.Skipped > 0 ? $"{done}; {Format.Count(left.Skipped)} skipped: --skipped puts those back."
+            : skipped && !failed && left.Failed > 0 ? $"{done}; {Format.Count(left.Failed)} failed: --failed puts those back."
+            : $"{done}.";
+    }
+
+    /// <summary>Runs here what was prepared, or leaves it to silos.</summary>
+    private static async Task<ExitCode> GoOnAsync(
+        Invocation invocation, bool submit, int? lanes, Func<ResultStore, CancellationToken, Task<Prepared>> prepare)
+    {
+        if (!submit)
+        {
+            return await SweepRunner.RunAsync(invocation, lanes, prepare);
+        }
+
+        StoreAddress address = await Stores.LocateAsync(invocation, invocation.Cancellation);
+        await using ResultStore store = await ResultStore.OpenAsync(address, invocation.Cancellation);
+        Prepared prepared = await prepare(store, invocation.Cancellation);
+        SweepProgress progress = await store.ProgressAsync(prepared.SweepId, invocation.Cancellation);
+        if (invocation.Json)
+        {
+            JsonObject json = ProgressJson(prepared.SweepId, progress);
+            if (prepared.PutBack is long back)
             {
-                await store.SetSweepStateAsync(sweep.Id, SweepState.Running, cancellation);
+                json["put_back"] = back;
             }
 
-            return new Prepared(sweep.Id, sweep.Name);
-        }));
+            JsonOutput.Write(invocation.Terminal.Out, json);
+        }
+        else if (!prepared.NothingToRun)
+        {
+            invocation.Terminal.Out.WriteLine($"Sweep {prepared.SweepId} waits for silos. Follow it with: experiments watch {prepared.SweepId}");
+        }
+
+        return ExitCode.Done;
+    }
+
+    private static async Task RunningAsync(ResultStore store, SweepRow sweep, CancellationToken cancellation)
+    {
+        if (sweep.State == SweepState.Cancelled)
+        {
+            await store.SetSweepStateAsync(sweep.Id, SweepState.Running, cancellation);
+        }
     }
 
     public static Command Watch(Terminal terminal)
@@ -207,13 +257,16 @@ internal static class LifeVerbs
             ?? throw CommandException.Invalid($"There is no sweep '{given}'. 'experiments list' shows those there are.");
 
     /// <summary>Before anything of the sweep is touched: a process that lacks what it needs leaves it as it is.</summary>
-    internal static void CheckRunnable(Invocation invocation, SweepRow sweep)
+    /// <param name="elsewhere">Others are to run it, who may have what is not here.</param>
+    internal static void CheckRunnable(Invocation invocation, SweepRow sweep, bool elsewhere = false)
     {
-        if (invocation.Catalog.Refusal(SweepSpec.FromJson(sweep.Specification)) is string refusal)
+        if (!elsewhere && invocation.Catalog.Refusal(SweepSpec.FromJson(sweep.Specification)) is string refusal)
         {
             throw CommandException.Invalid($"Sweep {sweep.Id} cannot run here: {refusal}");
         }
     }
+
+    private static Option<bool> Submit() => new("--submit") { Description = "Leave it to the silos of the cluster, as submit does, and return" };
 
     private static Option<int?> Lanes() => SweepOptions.Integer(
         "--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);

@@ -72,20 +72,20 @@ public sealed partial class ResultStore
         },
         cancellation);
 
-    /// <summary>Puts the failed trials (and skipped ones if asked) back: their rows move to <c>trial_attempt</c> with their timings,
+    /// <summary>Puts failed trials back, or skipped ones, or both: their rows move to <c>trial_attempt</c> with their timings,
     /// their shards become ready, and a sweep that was done runs again. One transaction. Shards that are leased now are left
     /// alone. Returns how many trials.</summary>
-    public Task<long> RetryAsync(long sweepId, bool skippedToo, CancellationToken cancellation) => RunAsync(
+    public Task<long> RetryAsync(long sweepId, bool failed, bool skipped, CancellationToken cancellation) => RunAsync(
         async (connection, token) =>
         {
             await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(token);
             List<int> shards;
-            await using (NpgsqlCommand hold = Command(connection, "retry-lock", sweepId, skippedToo))
+            await using (NpgsqlCommand hold = Command(connection, "retry-lock", sweepId, failed, skipped))
             {
                 shards = await ReadAllAsync(hold, r => r.GetInt32(0), token);
             }
 
-            await using NpgsqlCommand move = Command(connection, "retry-move", sweepId, shards.ToArray(), skippedToo);
+            await using NpgsqlCommand move = Command(connection, "retry-move", sweepId, shards.ToArray(), failed, skipped);
             long moved = (long)(await move.ExecuteScalarAsync(token))!;
             await transaction.CommitAsync(token);
             return moved;

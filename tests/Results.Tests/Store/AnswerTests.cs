@@ -52,7 +52,7 @@ public sealed class AnswerTests : StoreTest
         Assert.All((await reader.SummariseAsync(sweep, Cancellation))!.Configurations, c => Assert.Equal(42, c.ErrorMedian));
 
         // A retry makes it void, and so does the sweep's second end.
-        Assert.Equal(40, await Store.RetryAsync(sweep, false, Cancellation));
+        Assert.Equal(40, await Store.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
         Assert.Empty((await reader.SummariseAsync(sweep, Cancellation))!.Configurations);
         await Store.KeepSummaryAsync(sweep, Cancellation);
         int node = await Make.NodeAsync(Store);
@@ -72,7 +72,7 @@ public sealed class AnswerTests : StoreTest
         long sweep = await StoreAsync(4, TrialStatus.Done);
         await using ResultStore reader = await ResultStore.OpenReaderAsync(Address, Cancellation);
         Assert.Equal(sweep, await reader.FindSweepAsync("last", Cancellation));
-        await Assert.ThrowsAsync<StoreUnavailableException>(() => reader.RetryAsync(sweep, false, Cancellation));
+        await Assert.ThrowsAsync<StoreUnavailableException>(() => reader.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
 
         await using ResultStore writer = await ResultStore.OpenReaderAsync(Address with { Reader = "" }, Cancellation);
         Assert.Equal(sweep, await writer.FindSweepAsync("test", Cancellation));

@@ -296,7 +296,7 @@ public sealed class ArchiveTests : StoreTest
         await CommitAsync(1, first, [Reference(Identity.KeyOfReference(Make.Outcome(4).Instance.Key, 16), 16)]);
         ShardLease failed = await Make.GrantOneAsync(Store, id, 2, first);
         await Store.CommitAsync(Make.Commit(failed, first, TrialStatus.Failed), Cancellation);
-        Assert.Equal(5, await Store.RetryAsync(id, skippedToo: false, Cancellation));
+        Assert.Equal(5, await Store.RetryAsync(id, failed: true, skipped: false, Cancellation));
         await CommitAsync(2, second, []);
         ShardLease again = await Make.GrantOneAsync(Store, id, 0, second);
         await Store.CommitAsync(Make.Commit(again, second, TrialStatus.Failed, [1]), Cancellation);
@@ -336,7 +336,7 @@ public sealed class ArchiveTests : StoreTest
 
     private static async Task FinishAsync(ResultStore store, long sweep)
     {
-        Assert.Equal(1, await store.RetryAsync(sweep, skippedToo: false, Cancellation));
+        Assert.Equal(1, await store.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
         Assert.True(await store.SetSweepStateAsync(sweep, SweepState.Running, Cancellation));
         int node = await Make.NodeAsync(store);
         foreach (int shard in (int[])[0, 3, 4])

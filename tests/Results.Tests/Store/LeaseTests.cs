@@ -147,10 +147,10 @@ public sealed class LeaseTests : StoreTest
         }
 
         Assert.Equal(new SweepProgress(SweepState.Done, 12, 10, 1, 1, 3, 3, 0), await Store.ProgressAsync(sweep, Cancellation));
-        Assert.Equal(1, await Store.RetryAsync(sweep, skippedToo: false, Cancellation));
-        Assert.Equal(0, await Store.RetryAsync(sweep, skippedToo: false, Cancellation));
+        Assert.Equal(1, await Store.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
+        Assert.Equal(0, await Store.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
         Assert.Equal(new SweepProgress(SweepState.Running, 12, 10, 0, 1, 3, 2, 0), await Store.ProgressAsync(sweep, Cancellation));
-        Assert.Equal(1, await Store.RetryAsync(sweep, skippedToo: true, Cancellation));
+        Assert.Equal(1, await Store.RetryAsync(sweep, failed: false, skipped: true, Cancellation));
         Assert.Equal(new HashSet<long> { 6, 7 }, await Store.StoredTrialsAsync(sweep, 1, Cancellation));
         Assert.Equal(2L, await ScalarAsync("SELECT count(*) FROM experiments.trial_attempt WHERE cardinality(seconds) = 3"));
         Assert.Equal(10L, await ScalarAsync("SELECT count(*) FROM experiments.sample"));
@@ -162,6 +162,43 @@ public sealed class LeaseTests : StoreTest
         Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(again, node, trials: [4, 5]), Cancellation));
         Assert.Equal(new SweepProgress(SweepState.Done, 12, 12, 0, 0, 3, 3, 0), await Store.ProgressAsync(sweep, Cancellation));
         Assert.Equal(12L, await ScalarAsync("SELECT count(DISTINCT trial) FROM experiments.trial"));
+    }
+
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(true, true)]
+    public async Task A_retry_takes_what_it_was_asked_for_and_passes_over_shards_that_run(bool failed, bool skipped)
+    {
+        // Shard 0 has one that failed, 1 has one that was skipped, 2 has two of each, 3 likewise and is being run again.
+        long sweep = await Make.SweepAsync(Store, 4, 4);
+        int node = await Make.NodeAsync(Store);
+        foreach (ShardLease lease in await Store.GrantAsync(sweep, [0, 1, 2, 3], node, Make.LongLease, Cancellation))
+        {
+            ShardCommit commit = Make.Commit(lease, node);
+            for (int i = 0; i < lease.Trials; i++)
+            {
+                commit.Outcomes[i].Status = lease.Shard >= 2 ? (i % 2 == 0 ? TrialStatus.Failed : TrialStatus.Skipped)
+                    : i > 0 ? TrialStatus.Done : lease.Shard == 0 ? TrialStatus.Failed : TrialStatus.Skipped;
+            }
+
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit, Cancellation));
+        }
+
+        await OwnerAsync($"UPDATE experiments.sweep SET state = 'running', finished_at = NULL, shards_left = 1 WHERE id = {sweep}");
+        await OwnerAsync($"UPDATE experiments.shard SET state = 'leased' WHERE sweep_id = {sweep} AND number = 3");
+        long each = (failed ? 3 : 0) + (skipped ? 3 : 0);
+        Assert.Equal(each, await Store.RetryAsync(sweep, failed, skipped, Cancellation));
+        Assert.Equal(
+            new SweepProgress(SweepState.Running, 16, 6, failed ? 2 : 5, skipped ? 2 : 5, 4, failed && skipped ? 0 : 1, 1),
+            await Store.ProgressAsync(sweep, Cancellation));
+        Assert.Equal(each, await ScalarAsync("SELECT count(*) FROM experiments.trial_attempt"));
+        Assert.Equal(
+            (failed ? 3L : 0, skipped ? 3L : 0),
+            (await ScalarAsync("SELECT count(*) FROM experiments.trial_attempt WHERE status = 'failed'"),
+                await ScalarAsync("SELECT count(*) FROM experiments.trial_attempt WHERE status = 'skipped'")));
+        Assert.Equal(4L, await ScalarAsync("SELECT count(*) FROM experiments.trial WHERE shard = 3"));
+        Assert.Equal(0, await Store.RetryAsync(sweep, failed, skipped, Cancellation));
     }
 
     [Fact]

@@ -64,7 +64,7 @@ public sealed class ModelTests : StoreTest
                     model.Shards[shard].Expired = true;
                     break;
                 case Act.Retry:
-                    Assert.Equal(model.Retry(), await Store.RetryAsync(sweep, false, Cancellation));
+                    Assert.Equal(model.Retry(), await Store.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
                     break;
                 case Act.Cancel:
                     Assert.Equal(model.Cancel(), await Store.SetSweepStateAsync(sweep, SweepState.Cancelled, Cancellation));

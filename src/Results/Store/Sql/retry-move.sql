@@ -1,6 +1,6 @@
 WITH moved AS (
     DELETE FROM experiments.trial t
-    WHERE t.sweep_id = $1 AND t.shard = ANY ($2) AND (t.status = 'failed' OR ($3 AND t.status = 'skipped'))
+    WHERE t.sweep_id = $1 AND t.shard = ANY ($2) AND (($3 AND t.status = 'failed') OR ($4 AND t.status = 'skipped'))
     RETURNING t.*
 ), timings AS (
     DELETE FROM experiments.sample s USING moved m
