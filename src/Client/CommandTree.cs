@@ -25,6 +25,7 @@ public static class CommandTree
             LifeVerbs.Cancel(terminal),
             LifeVerbs.Resume(terminal),
             LifeVerbs.Retry(terminal),
+            ExtendVerb.Create(terminal),
             QueryVerb.Create(terminal),
             ExportVerb.Create(terminal),
             ImportVerb.Create(terminal),

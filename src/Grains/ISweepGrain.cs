@@ -55,16 +55,22 @@ public readonly record struct ShardLeaseSurrogate(
     [property: Id(4)] long EndInstance,
     [property: Id(5)] long FirstTrial,
     [property: Id(6)] int Trials,
-    [property: Id(7)] int StoredTrials);
+    [property: Id(7)] int StoredTrials,
+    [property: Id(8)] int Part,
+    [property: Id(9)] int[]? Only);
 
 [RegisterConverter]
 public sealed class ShardLeaseConverter : IConverter<ShardLease, ShardLeaseSurrogate>
 {
     public ShardLease ConvertFromSurrogate(in ShardLeaseSurrogate surrogate) => new(
         surrogate.SweepId, surrogate.Shard, surrogate.Epoch, surrogate.FirstInstance, surrogate.EndInstance,
-        surrogate.FirstTrial, surrogate.Trials, surrogate.StoredTrials);
+        surrogate.FirstTrial, surrogate.Trials, surrogate.StoredTrials)
+    {
+        Part = surrogate.Part,
+        Only = surrogate.Only,
+    };
 
     public ShardLeaseSurrogate ConvertToSurrogate(in ShardLease value) => new(
         value.SweepId, value.Shard, value.Epoch, value.FirstInstance, value.EndInstance,
-        value.FirstTrial, value.Trials, value.StoredTrials);
+        value.FirstTrial, value.Trials, value.StoredTrials, value.Part, value.Only is null ? null : [.. value.Only]);
 }

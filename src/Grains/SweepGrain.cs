@@ -110,6 +110,14 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         long stored = progress.Done + progress.Failed + progress.Skipped;
         if (stored != progress.Trials)
         {
+            // It may have been extended since the rows were loaded.
+            int total = _ledger.Total;
+            await LoadAsync(store, cancellation);
+            if (_ledger.Total > total)
+            {
+                return false;
+            }
+
             throw new InvalidOperationException(
                 $"Every shard of sweep {SweepId} is marked done, but {stored} of its {progress.Trials} trials are stored. "
                 + "The store has been changed by other hands; the sweep is left running.");

@@ -43,7 +43,7 @@ public sealed class CommandLineTests
     {
         string[] names = [.. Tree().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal)];
         Assert.Equal(
-            ["cancel", "certificates", "completion", "database", "doctor", "export", "gradient", "import", "kernels", "list", "plan", "query",
+            ["cancel", "certificates", "completion", "database", "doctor", "export", "extend", "gradient", "import", "kernels", "list", "plan", "query",
                 "resume", "retry", "run", "show", "silo", "submit", "trace", "watch"], names);
     }
 

@@ -177,6 +177,58 @@ public sealed class SweepRunTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task An_extension_runs_what_is_new_and_leaves_the_rest_as_it_was()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        (await Cli.RunAsync(_environment, "run", file)).Expect(ExitCode.Done);
+        const string Old = "select t.*, s.seconds from trial t join sample s using (sweep_id, trial) where sweep_id = 1 and trial < 24 order by trial";
+        string before = await RowsAsync(Old);
+        string[] more = ["--set", "instances.repeats=3", "--set", "kernels.1.degree=[2,3,4]"];
+        Ran ran = (await Cli.RunAsync(_environment, ["extend", "1", .. more])).Expect(ExitCode.Done);
+        Assert.Contains("24 trials on 12 instances are added to the 24 of sweep 1.", ran.Error, StringComparison.Ordinal);
+        Assert.Contains("48 of 48 trials on 12 instances: 48 done, 0 failed, 0 skipped", ran.Out, StringComparison.Ordinal);
+        Assert.Equal(before, await RowsAsync(Old));
+        await ExpectWholeAsync(_environment, 1, 48);
+        Assert.Equal("[{\"n\":0}]", Compact(await RowsAsync("select count(*) as n from trials where kernel <> 'exact' and speedup_over_exact is null")));
+        JsonNode again = JsonNode.Parse((await Cli.RunAsync(_environment, "run", "--trial", "1/30", "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal("same", (string)again["verdict"]!);
+        Assert.Contains("repeats: 3", (await Cli.RunAsync(_environment, "show", "1", "--source")).Out, StringComparison.Ordinal);
+        Assert.Contains("has all 48 trials", (await Cli.RunAsync(_environment, ["extend", "1", .. more])).Expect(ExitCode.Done).Error, StringComparison.Ordinal);
+
+        // It moves as it is, and is extended there by a file, for silos that come later.
+        (await Cli.RunAsync(_environment, "export", "1", "--archive", _folder.File("s.zip"))).Expect(ExitCode.Done);
+        (await Cli.RunAsync(_environment, "import", _folder.File("s.zip"), "--again")).Expect(ExitCode.Done);
+        string longer = _folder.Write("longer.yaml", StoredSweep.Tiny.Replace("repeats: 2", "repeats: 3", StringComparison.Ordinal)
+            .Replace("degree: [2, 4]", "degree: [1, 2, 3, 4]", StringComparison.Ordinal).Replace("bound: [0.5, 2]", "bound: [0.25, 0.5, 2]", StringComparison.Ordinal));
+        JsonNode left = JsonNode.Parse((await Cli.RunAsync(_environment, "extend", "2", longer, "--submit", "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal((18 * 5 - 48, 90, 48, "running"), ((int)left["added"]!, (int)left["trials"]!, (int)left["done"]!, (string)left["state"]!));
+        (await Cli.RunAsync(_environment, "resume", "2")).Expect(ExitCode.Done);
+        await ExpectWholeAsync(_environment, 2, 90);
+    }
+
+    [Fact]
+    public async Task What_is_no_extension_is_refused_in_a_line_and_changes_nothing()
+    {
+        (await Cli.RunAsync(_environment, "submit", _folder.Write("tiny.yaml", StoredSweep.Tiny))).Expect(ExitCode.Done);
+        foreach ((string set, string said) in ((string, string)[])
+        [
+            ("instances.n=[32]", "instances.n lacks 64"), ("measure.rounds=3", "measure.rounds is 3 and was 2"), ("seed=1", "seed is 1 and was 7"),
+            ("instances.repeats=1", "instances.repeats is 1"), ("kernels.1.degree=2", "kernels.1.degree lacks 4"), ("kernels.1.degre=2", "'degre'"),
+            ("instances.repeats", "key=value"),
+        ])
+        {
+            Assert.Contains(said, (await Cli.RunAsync(_environment, "extend", "1", "--set", set)).ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
+        }
+
+        Assert.Contains("a longer FILE, or --set", (await Cli.RunAsync(_environment, "extend", "1")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+        Assert.Contains("no file and no preset", (await Cli.RunAsync(_environment, "extend", "1", "nosuch.yaml")).ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
+        Assert.Contains("There is no sweep '9'", (await Cli.RunAsync(_environment, "extend", "9", "--set", "seed=1")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+        Assert.Equal("[{\"trials\":24,\"f\":[]}]", Compact(await RowsAsync("select trials, former_specifications as f from sweep")));
+    }
+
+    private static string Compact(string json) => JsonNode.Parse(json)!.ToJsonString();
+
+    [Fact]
     public async Task A_watch_in_another_process_follows_a_run_to_its_end()
     {
         string file = _folder.Write("slow.yaml", Slow(60));

@@ -6,6 +6,7 @@ using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Numbers;
 using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
 using Experiments.Silo;
 using Experiments.Testing;
 
@@ -359,6 +360,42 @@ public sealed class LocalSiloTests
         Assert.Equal(4, await fixture.ScalarAsync<long>($"SELECT count(speedup_over_exact) FROM experiments.trial WHERE sweep_id = {sweep} AND kernel = 'slow'"));
         Assert.Equal(4, await fixture.ScalarAsync<long>(
             $"SELECT count(*) FROM experiments.trial_attempt WHERE sweep_id = {sweep} AND status = 'failed' AND reason LIKE '%on purpose%'"));
+    }
+
+    [Fact]
+    public async Task A_sweep_that_is_extended_while_it_runs_goes_on_into_what_was_added()
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMilliseconds(20));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        string yaml = Slow.Replace("kernels: [", "kernels: [{kernel: exact, precision: float64}, ", StringComparison.Ordinal);
+        long sweep = await fixture.CreateSweepAsync(yaml, shardTrials: 1);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
+        await UntilAsync(() => slow.Calls > 3);
+        Catalog catalog = BuiltInCatalog.Create(fixture.Workbench);
+        SweepRow row = (await fixture.Store.FindSweepAsync(sweep, None))!;
+        string text = yaml.Replace("n: 8,", "n: [6, 8],", StringComparison.Ordinal).Replace("repeats: 12", "repeats: 14", StringComparison.Ordinal)
+            .Replace("{kernel: slow,", "{kernel: reference, precision: float64}, {kernel: slow,", StringComparison.Ordinal);
+        SweepSpec longer = SweepFile.Parse(text, "longer.yaml", ".", catalog);
+        SweepExtension extension = SweepExtension.Of(
+            SweepSpec.FromJson(row.Specification), longer, catalog, new CostModel { ShardTrials = 3 }, row.Shards, row.Trials, None);
+        Assert.True(await fixture.Store.ExtendSweepAsync(
+            sweep, new ExtendedSweep(row.SpecificationHash, longer.ToJson(), longer.Hash, text, extension.Instances, extension.Shards), None));
+        SweepEnd end = await running;
+        Assert.Equal((SweepEnding.Done, 2 * 14 * 3, 0), (end.Ending, end.Progress.Done, end.Progress.Failed));
+        Assert.Equal(2 * 14 * 3, silo.Snapshot()!.Total);
+        await fixture.AssertCompleteAsync(sweep, 2 * 14 * 3);
+        Assert.Equal(2 * 14 * 3, await fixture.ScalarAsync<long>($"SELECT count(DISTINCT trial_key) FROM experiments.trial WHERE sweep_id = {sweep}"));
+
+        // Another sweep of the longer file has the same trials with the same bits; only the numbers differ.
+        long whole = await fixture.CreateSweepAsync(text);
+        Assert.Equal(SweepEnding.Done, (await silo.RunAsync(whole, None, None)).Ending);
+        Assert.Equal(0, await fixture.ScalarAsync<long>(
+            $"SELECT count(*) FROM (SELECT trial_key, digest FROM experiments.trial WHERE sweep_id = {sweep} EXCEPT SELECT trial_key, digest FROM experiments.trial WHERE sweep_id = {whole}) d"));
+
+        // Every trial that was added has its pair, also where the exact one was there before.
+        Assert.Equal(0, await fixture.ScalarAsync<long>(
+            $"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep} AND kernel <> 'exact' AND speedup_over_exact IS NULL"));
     }
 
     private static async Task UntilAsync(Func<bool> condition)

@@ -154,5 +154,7 @@ internal static class SweepRunner
 /// <param name="Trace">The command's own trace, when this command made the sweep.</param>
 /// <param name="NothingToRun">The sweep is finished: only its summary is left to print.</param>
 /// <param name="PutBack">How many trials a retry has put back.</param>
+/// <param name="Added">How many trials an extension has added.</param>
 internal sealed record Prepared(
-    long SweepId, string Name, ActivityContext? Trace = null, bool NothingToRun = false, long? PutBack = null);
+    long SweepId, string Name, ActivityContext? Trace = null, bool NothingToRun = false, long? PutBack = null,
+    long? Added = null);

@@ -60,7 +60,7 @@ internal static class TrialRerun
         NodeRow? node = await store.FindNodeAsync((int)stored["node_id"]!, cancellation);
         invocation.Terminal.Notice($"Running trial {trial} of sweep {sweepId} again: {place.Trial} on {Describe.Instance(place.Instance.Instance)}. "
             + "Nothing is stored.");
-        TrialOutcome now = await ComputeAsync(invocation, plan, place, trial, cancellation);
+        TrialOutcome now = await ComputeAsync(invocation, place, trial, cancellation);
         Comparison comparison = Compare(stored, now, FactsOf(node?.Facts), FactsOf(NodeFacts.OfThisProcess(null, invocation.PlugIns).Facts));
         Write(invocation, sweep, trial, place, stored, now, comparison);
         return comparison.Verdict is Verdict.Failed or Verdict.Differs ? ExitCode.SomeFailed : ExitCode.Done;
@@ -78,7 +78,9 @@ internal static class TrialRerun
     /// <param name="Label">For a person; null where only programs are told.</param>
     private sealed record Compared(string Column, string? Label, Func<TrialOutcome, object?> Now);
 
-    private sealed record Place(InstancePlan Instance, int Shard, long FirstTrial, TrialSpec Trial);
+    /// <param name="Plan">Of the trial's part of the sweep.</param>
+    /// <param name="At">Where it stands among the instance's trials.</param>
+    private sealed record Place(SweepPlan Plan, InstancePlan Instance, int Shard, int At, TrialSpec Trial);
 
     /// <param name="Facts">What the bits may depend on: its name, what it was, what it is.</param>
     /// <param name="Reasons">Those of them that differ, as words.</param>
@@ -101,7 +103,8 @@ internal static class TrialRerun
         long instance = (long)stored["instance"]!;
         ShardPlace shard = await store.FindShardOfTrialAsync(plan.SweepId, trial, cancellation)
             ?? throw CommandException.Invalid($"Sweep {plan.SweepId} has no shard with a trial {trial}.");
-        long first = shard.FirstTrial;
+        int at = 0;
+        plan = plan.OfPart(shard.Part) ?? plan;
         for (long index = shard.FirstInstance; index < shard.EndInstance && index <= instance; index++)
         {
             if (plan.At(index) is not InstancePlan found)
@@ -109,16 +112,16 @@ internal static class TrialRerun
                 continue;
             }
 
-            if (index == instance && trial >= first && trial < first + found.Trials.Count)
+            for (int i = 0; index == instance && i < found.Trials.Count; i++)
             {
-                TrialSpec spec = found.Trials[(int)(trial - first)];
-                if (Identity.KeyOf(found.Instance, spec) == (Guid)stored["trial_key"]!)
+                TrialSpec spec = found.Trials[i];
+                if (ShardLease.NumberOf(shard.FirstTrial, shard.Only, at + i) == trial && Identity.KeyOf(found.Instance, spec) == (Guid)stored["trial_key"]!)
                 {
-                    return new Place(found, shard.Number, first, spec);
+                    return new Place(plan, found, shard.Number, i, spec);
                 }
             }
 
-            first += found.Trials.Count;
+            at += found.Trials.Count;
         }
 
         throw CommandException.Invalid(
@@ -128,17 +131,19 @@ internal static class TrialRerun
     /// <summary>What a lane makes of a shard that lacks only this trial: its instance drawn, its reference computed, the trial called and
     /// timed, and beside it the exact trials of its instance, as the runner does for whoever comes later.</summary>
     private static async Task<TrialOutcome> ComputeAsync(
-        Invocation invocation, SweepPlan plan, Place place, long trial, CancellationToken cancellation)
+        Invocation invocation, Place place, long trial, CancellationToken cancellation)
     {
-        int count = place.Instance.Trials.Count;
+        // As a shard whose only trial it is.
         ShardLease lease = new(
-            plan.SweepId, place.Shard, Epoch: 0, place.Instance.Index, place.Instance.Index + 1, place.FirstTrial, count, count - 1);
-        HashSet<long> others = [.. Enumerable.Range(0, count).Select(i => place.FirstTrial + i).Where(t => t != trial)];
+            place.Plan.SweepId, place.Shard, Epoch: 0, place.Instance.Index, place.Instance.Index + 1, trial, Trials: 1, StoredTrials: 0)
+        {
+            Only = [place.At],
+        };
         using MemoryBudget memory = MemoryBudget.OfThisMachine();
         using ComputePool pool = new(1);
         ShardRunner runner = new(invocation.Workbench, memory, new NoReferences(), invocation.Terminal.Clock);
         ShardHost host = new(pool, runner);
-        ShardRun run = new(plan, lease, others, cancellation);
+        ShardRun run = new(place.Plan, lease, new HashSet<long>(), cancellation);
         host.Expect(run);
         host.Begin(lease, default);
         return (await run.Completion).Outcomes.Single();

@@ -127,7 +127,7 @@ internal static class LifeVerbs
     }
 
     /// <summary>Runs here what was prepared, or leaves it to silos.</summary>
-    private static async Task<ExitCode> GoOnAsync(
+    internal static async Task<ExitCode> GoOnAsync(
         Invocation invocation, bool submit, int? lanes, Func<ResultStore, CancellationToken, Task<Prepared>> prepare)
     {
         if (!submit)
@@ -147,6 +147,11 @@ internal static class LifeVerbs
                 json["put_back"] = back;
             }
 
+            if (prepared.Added is long added)
+            {
+                json["added"] = added;
+            }
+
             JsonOutput.Write(invocation.Terminal.Out, json);
         }
         else if (!prepared.NothingToRun)
@@ -157,7 +162,7 @@ internal static class LifeVerbs
         return ExitCode.Done;
     }
 
-    private static async Task RunningAsync(ResultStore store, SweepRow sweep, CancellationToken cancellation)
+    internal static async Task RunningAsync(ResultStore store, SweepRow sweep, CancellationToken cancellation)
     {
         if (sweep.State == SweepState.Cancelled)
         {
@@ -252,7 +257,7 @@ internal static class LifeVerbs
         return progress;
     }
 
-    private static async Task<SweepRow> RowAsync(ResultStore store, string given, CancellationToken cancellation) =>
+    internal static async Task<SweepRow> RowAsync(ResultStore store, string given, CancellationToken cancellation) =>
         await store.FindSweepAsync(await Stores.FindSweepAsync(store, given, cancellation), cancellation)
             ?? throw CommandException.Invalid($"There is no sweep '{given}'. 'experiments list' shows those there are.");
 
@@ -266,9 +271,9 @@ internal static class LifeVerbs
         }
     }
 
-    private static Option<bool> Submit() => new("--submit") { Description = "Leave it to the silos of the cluster, as submit does, and return" };
+    internal static Option<bool> Submit() => new("--submit") { Description = "Leave it to the silos of the cluster, as submit does, and return" };
 
-    private static Option<int?> Lanes() => SweepOptions.Integer(
+    internal static Option<int?> Lanes() => SweepOptions.Integer(
         "--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);
 
     private static long Stored(SweepProgress progress) => progress.Done + progress.Failed + progress.Skipped;

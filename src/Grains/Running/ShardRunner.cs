@@ -51,25 +51,26 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         long start = Stopwatch.GetTimestamp();
         List<TrialOutcome> outcomes = new(run.Lease.Trials - Math.Min(run.Lease.Trials, run.Stored.Count));
         List<ReferenceRecord> kept = [];
-        long trial = run.Lease.FirstTrial;
+        int place = 0;
         lane.Scratch.Cores = lane.CoresOf(run.Plan.Measure.Sharing, Pinning.Cores.Count);
         for (long index = run.Lease.FirstInstance; index < run.Lease.EndInstance; index++)
         {
             run.Cancellation.ThrowIfCancellationRequested();
             if (run.Plan.At(index) is InstancePlan plan)
             {
-                new InstanceRun(this, run, lane, plan, trial, outcomes, kept).Execute();
-                trial += plan.Trials.Count;
+                new InstanceRun(this, run, lane, plan, place, outcomes, kept).Execute();
+                place += plan.Trials.Count;
                 Failpoints.Hit(Failpoints.MidShard);
             }
         }
 
         // A trial under another's number would be the worst of all faults, so the numbering is checked where it is used.
-        if (trial != run.Lease.FirstTrial + run.Lease.Trials)
+        int trials = run.Lease.Only is not IReadOnlyList<int> only ? place : only.Count(p => p < place);
+        if (trials != run.Lease.Trials)
         {
             throw new InvalidOperationException(
                 $"Shard {run.Lease.Shard} of sweep {run.Lease.SweepId} was planned with {run.Lease.Trials} trials and expands "
-                + $"to {trial - run.Lease.FirstTrial}: this build expands sweeps differently from the one that planned it.");
+                + $"to {trials}: this build expands sweeps differently from the one that planned it.");
         }
 
         lane.Scratch.Trim();
@@ -103,20 +104,20 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         private readonly ShardRun _run;
         private readonly Lane _lane;
         private readonly InstancePlan _plan;
-        private readonly long _firstTrial;
+        private readonly int _place;
         private readonly List<TrialOutcome> _outcomes;
         private readonly List<ReferenceRecord> _kept;
         private readonly List<TrialRun> _trials;
 
         public InstanceRun(
-            ShardRunner runner, ShardRun run, Lane lane, InstancePlan plan, long firstTrial,
+            ShardRunner runner, ShardRun run, Lane lane, InstancePlan plan, int place,
             List<TrialOutcome> outcomes, List<ReferenceRecord> kept)
         {
             _runner = runner;
             _run = run;
             _lane = lane;
             _plan = plan;
-            _firstTrial = firstTrial;
+            _place = place;
             _outcomes = outcomes;
             _kept = kept;
             _trials = lane.Scratch.Trials;
@@ -165,14 +166,15 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             _trials.Clear();
         }
 
-        /// <summary>Makes the trials that are to run; false when all are stored already.</summary>
+        /// <summary>Makes the trials that are to run; false when all are stored already, or are other shards'.</summary>
         private bool Gather(DateTimeOffset startedAt)
         {
             bool any = false;
             for (int i = 0; i < _plan.Trials.Count; i++)
             {
                 TrialSpec spec = _plan.Trials[i];
-                bool stored = _run.Stored.Count > 0 && _run.Stored.Contains(_firstTrial + i);
+                long? number = _run.Lease.NumberOf(_place + i);
+                bool stored = number is null || (_run.Stored.Count > 0 && _run.Stored.Contains(number.Value));
 
                 // A stored exact trial runs again beside the new ones, or they would have nothing to be paired with.
                 if (stored && spec.Kernel != ReferenceKernel)
@@ -182,7 +184,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
                 TrialOutcome outcome = new()
                 {
-                    Trial = _firstTrial + i,
+                    // One of a shard of before the extension has a number that is not known here, and stores nothing.
+                    Trial = number ?? -1,
                     InstanceIndex = _plan.Index,
                     Instance = Instance,
                     Spec = spec,

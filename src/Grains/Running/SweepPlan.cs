@@ -8,18 +8,23 @@ namespace Experiments.Grains.Running;
 /// several threads at once.</param>
 public sealed record SweepPlan(long SweepId, Measure Measure, Limits Limits, Func<long, InstancePlan?> At)
 {
-    /// <summary>Expands the frozen specification that the store holds.</summary>
+    /// <summary>The plans of before it was extended, oldest first: each shard is run by that of its part.</summary>
+    public IReadOnlyList<SweepPlan> Former { get; init; } = [];
+
+    /// <summary>The plan of a shard's part; null when the sweep has been extended since this was read.</summary>
+    public SweepPlan? OfPart(int part) => part < Former.Count ? Former[part] : part == Former.Count ? this : null;
+
+    /// <summary>Expands the frozen specifications that the store holds.</summary>
     /// <exception cref="ArgumentException">It needs a kernel, a family or a plug-in that is not here; the message says which.</exception>
     public static SweepPlan Of(SweepRow row, Catalog catalog)
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(catalog);
-        SweepSpec spec = SweepSpec.FromJson(row.Specification);
-        if (catalog.Refusal(spec) is string refusal)
-        {
-            throw new ArgumentException(refusal);
-        }
-
-        return new SweepPlan(row.Id, spec.Measure, spec.Limits, new SweepExpansion(spec, catalog).At);
+        SweepPlan[] former = [.. row.Former.Select(text => Of(row.Id, SweepSpec.FromJson(text), catalog))];
+        return Of(row.Id, SweepSpec.FromJson(row.Specification), catalog) with { Former = former };
     }
+
+    private static SweepPlan Of(long sweep, SweepSpec spec, Catalog catalog) => catalog.Refusal(spec) is string refusal
+        ? throw new ArgumentException(refusal)
+        : new SweepPlan(sweep, spec.Measure, spec.Limits, new SweepExpansion(spec, catalog).At);
 }

@@ -5,7 +5,7 @@ using Experiments.Results.Store;
 namespace Experiments.Grains.Worker;
 
 /// <summary>How far a sweep is: what the store counted a moment ago, what was committed here since, what lanes have computed.</summary>
-internal sealed class ProgressCount(long total)
+internal sealed class ProgressCount(long trials)
 {
     private static readonly TimeSpan Window = TimeSpan.FromSeconds(5);
 
@@ -14,6 +14,8 @@ internal sealed class ProgressCount(long total)
     private Counts _stored;
     private Counts _since;
     private Counts _shown;
+    // More when the sweep is extended.
+    private long _total = trials;
     private long _committedTrials;
     private long _referenceHits;
     private long _most;
@@ -26,6 +28,8 @@ internal sealed class ProgressCount(long total)
     {
         lock (_gate)
         {
+            _total = progress.Trials;
+
             // A commit that fell between the question and the answer may or may not be in it; then the last figures stand
             // until the next answer, so that nothing is ever counted twice.
             if (committedBefore < 0 || committedBefore == _committedTrials)
@@ -65,12 +69,12 @@ internal sealed class ProgressCount(long total)
 
             // A shard that was computed and then given back or lost would make the figures step back, and one that another process
             // has committed meanwhile would be counted twice; they wait instead.
-            _shown = counts.Ended >= _shown.Ended && counts.Ended <= total ? counts : _shown;
+            _shown = counts.Ended >= _shown.Ended && counts.Ended <= _total ? counts : _shown;
             _most = Math.Max(_most, hits);
             double rate = Rate(_shown.Ended);
-            long left = total - _shown.Ended;
+            long left = _total - _shown.Ended;
             return new RunSnapshot(
-                total, _shown.Done, _shown.Failed, _shown.Skipped, _most, rate, elapsed,
+                _total, _shown.Done, _shown.Failed, _shown.Skipped, _most, rate, elapsed,
                 left <= 0 ? TimeSpan.Zero : rate > 0 ? TimeSpan.FromSeconds(Math.Min(left / rate, 1e9)) : null,
                 [.. pool.Lanes.Select(l => l.Snapshot())], leasesLost, spansDropped);
         }

@@ -4,6 +4,7 @@ using Experiments.Grains.Running;
 using Experiments.Grains.Telemetry;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Grains.Worker;
 
@@ -17,7 +18,7 @@ namespace Experiments.Grains.Worker;
 [System.Diagnostics.CodeAnalysis.SuppressMessage(
     "Design", "CA1001", Justification = "Its semaphores and token source hold no handle, and a task that outlives it may use them.")]
 internal sealed class SweepSession(
-    SweepRow row, SweepPlan plan, ResultStore store, IGrainFactory grains, ShardHost host, ComputePool pool,
+    SweepRow row, Catalog catalog, ResultStore store, IGrainFactory grains, ShardHost host, ComputePool pool,
     LeaseTurns turns, ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
 {
     private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
@@ -34,6 +35,8 @@ internal sealed class SweepSession(
     private readonly long _startedAt = Stopwatch.GetTimestamp();
     private readonly ProgressCount _progress = new(row.Trials);
 
+    // Replaced when a lease shows that the sweep has been extended.
+    private SweepPlan _plan = SweepPlan.Of(row, catalog);
     private LeaseTurns.Share _turn = null!;
 
     // What the last shard cost, which is what the next ones are taken to.
@@ -57,7 +60,7 @@ internal sealed class SweepSession(
     {
         // What this task and its children do makes no spans by itself: a shard's trace begins where a shard does.
         Activity.Current = null;
-        _turn = turns.Join(priority: 0, plan.Measure.Sharing ? pool.Lanes.Count : 1, Changed);
+        _turn = turns.Join(priority: 0, _plan.Measure.Sharing ? pool.Lanes.Count : 1, Changed);
         try
         {
             return await RunInTurnAsync(finish, now);
@@ -123,7 +126,7 @@ internal sealed class SweepSession(
     /// <summary>Takes leases while there is room and starts them; true when the sweep is done.</summary>
     private async Task<bool> PumpAsync(CancellationToken finish, CancellationToken now)
     {
-        int lanes = plan.Measure.Sharing ? pool.Lanes.Count : 1;
+        int lanes = _plan.Measure.Sharing ? pool.Lanes.Count : 1;
         TimeSpan idle = TimeSpan.FromMilliseconds(10);
         while (!Stopping(finish, now))
         {
@@ -152,6 +155,7 @@ internal sealed class SweepSession(
                 return true;
             }
 
+            await KnowPartsAsync(grant.Leases, now);
             foreach (ShardLease lease in grant.Leases)
             {
                 Failpoints.Hit(Failpoints.AfterLease);
@@ -193,11 +197,30 @@ internal sealed class SweepSession(
         }
     }
 
+    /// <summary>Reads the sweep again when a lease is of a part that was added since.</summary>
+    private async Task KnowPartsAsync(ShardLease[] leases, CancellationToken now)
+    {
+        if (Array.TrueForAll(leases, l => _plan.OfPart(l.Part) is not null))
+        {
+            return;
+        }
+
+        try
+        {
+            _plan = SweepPlan.Of(await store.FindSweepAsync(row.Id, now) ?? throw new ArgumentException($"Sweep {row.Id} was deleted."), catalog);
+        }
+        catch
+        {
+            Array.ForEach(leases, _toRelease.Enqueue);
+            throw;
+        }
+    }
+
     private void Launch(ShardLease lease, DateTimeOffset askedAt, TimeSpan waited)
     {
         CancellationTokenSource cancel = CancellationTokenSource.CreateLinkedTokenSource(_kernels.Token);
         HashSet<long> none = [];
-        Held held = new(lease, cancel) { Run = new ShardRun(plan, lease, none, cancel.Token), PredictedSeconds = _lastSeconds };
+        Held held = new(lease, cancel) { Run = new ShardRun(_plan.OfPart(lease.Part)!, lease, none, cancel.Token), PredictedSeconds = _lastSeconds };
         turns.Took(_turn, held.PredictedSeconds);
         _held[lease.Shard] = held;
         held.Task = FollowAsync(held, askedAt, waited);
@@ -256,7 +279,7 @@ internal sealed class SweepSession(
             if (lease.StoredTrials > 0)
             {
                 IReadOnlySet<long> stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token);
-                held.Run = new ShardRun(plan, lease, stored, held.Cancel.Token);
+                held.Run = new ShardRun(held.Run.Plan, lease, stored, held.Cancel.Token);
             }
 
             host.Expect(held.Run);
@@ -281,7 +304,7 @@ internal sealed class SweepSession(
         if (held.TryEndTurn())
         {
             // Alone on the machine, it had every lane.
-            double seconds = held.Run.Seconds * (plan.Measure.Sharing ? 1 : pool.Lanes.Count);
+            double seconds = held.Run.Seconds * (_plan.Measure.Sharing ? 1 : pool.Lanes.Count);
             _lastSeconds = seconds > 0 ? seconds : _lastSeconds;
             turns.Ended(_turn, held.PredictedSeconds, seconds);
         }

@@ -35,7 +35,7 @@ public sealed class SweepWorker(
         int nodeId = await _nodeId.Task.WaitAsync(now);
         SweepRow row = await store.FindSweepAsync(sweepId, now)
             ?? throw new ArgumentException($"There is no sweep {sweepId} in the store. `experiments list` shows those there are.");
-        SweepSession session = new(row, SweepPlan.Of(row, catalog), store, grains, host, pool, _turns, spans, nodeId, options, time);
+        SweepSession session = new(row, catalog, store, grains, host, pool, _turns, spans, nodeId, options, time);
         _last = session;
 
         // Listed before it looks at the store for the first time: of what changes after that it is told.

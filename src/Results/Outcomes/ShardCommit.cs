@@ -4,7 +4,35 @@ namespace Experiments.Results.Outcomes;
 /// <param name="Epoch">The fencing token: grows with every grant.</param>
 /// <param name="StoredTrials">How many of its trials are stored already (a retry or an extension): those are not run again.</param>
 public sealed record ShardLease(
-    long SweepId, int Shard, int Epoch, long FirstInstance, long EndInstance, long FirstTrial, int Trials, int StoredTrials);
+    long SweepId, int Shard, int Epoch, long FirstInstance, long EndInstance, long FirstTrial, int Trials, int StoredTrials)
+{
+    /// <summary>Which of the sweep's specifications its instances are counted in: 0 is the first, the others are extensions.</summary>
+    public int Part { get; init; }
+
+    /// <summary>Which of its instances' trials are its own, by their place among all of them, ascending; null for all.</summary>
+    public IReadOnlyList<int>? Only { get; init; }
+
+    /// <summary>The number of the trial at a place among all of its instances' trials; null when the trial is not this shard's.</summary>
+    public long? NumberOf(int place) => NumberOf(FirstTrial, Only, place);
+
+    /// <inheritdoc cref="NumberOf(int)"/>
+    public static long? NumberOf(long firstTrial, IReadOnlyList<int>? only, int place)
+    {
+        if (only is null)
+        {
+            return firstTrial + place;
+        }
+
+        (int low, int high) = (0, only.Count);
+        while (low < high)
+        {
+            int middle = (low + high) / 2;
+            (low, high) = only[middle] < place ? (middle + 1, high) : (low, middle);
+        }
+
+        return low < only.Count && only[low] == place ? firstTrial + low : null;
+    }
+}
 
 /// <summary>Everything of one shard that is stored in one transaction.</summary>
 /// <param name="TraceId">The shard's trace; every outcome's row carries it.</param>

@@ -98,7 +98,12 @@ public sealed partial class ResultStore
     /// <summary>The shard that holds a trial of this number, stored or not; null when there is none.</summary>
     public async Task<ShardPlace?> FindShardOfTrialAsync(long sweepId, long trial, CancellationToken cancellation) =>
         (await QueryAsync(
-            "shard-of-trial", r => new ShardPlace(r.GetInt32(0), r.GetInt64(1), r.GetInt64(2), r.GetInt64(3)), cancellation, sweepId, trial))
+            "shard-of-trial", r => new ShardPlace(r.GetInt32(0), r.GetInt64(1), r.GetInt64(2), r.GetInt64(3))
+            {
+                Part = r.GetInt32(4),
+                Only = r.IsDBNull(5) ? null : r.GetFieldValue<int[]>(5),
+            },
+            cancellation, sweepId, trial))
         .SingleOrDefault();
 
     /// <summary>A process that ran shards; null when there is none of this number.</summary>

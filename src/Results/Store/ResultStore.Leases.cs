@@ -64,7 +64,11 @@ public sealed partial class ResultStore
         await QueryAsync(
             "grant-shards",
             r => new ShardLease(
-                sweepId, r.GetInt32(0), r.GetInt32(1), r.GetInt64(2), r.GetInt64(3), r.GetInt64(4), r.GetInt32(5), r.GetInt32(6)),
+                sweepId, r.GetInt32(0), r.GetInt32(1), r.GetInt64(2), r.GetInt64(3), r.GetInt64(4), r.GetInt32(5), r.GetInt32(6))
+            {
+                Part = r.GetInt32(7),
+                Only = r.IsDBNull(8) ? null : r.GetFieldValue<int[]>(8),
+            },
             cancellation,
             sweepId, shards.ToArray(), nodeId, duration);
 

@@ -40,7 +40,11 @@ public sealed partial class ResultStore
             "find-sweep",
             r => new SweepRow(
                 r.GetInt64(0), r.GetString(1), NullableText(r, 2), r.GetInt64(3), SweepStateOf(r.GetString(4)), r.GetString(5),
-                r.GetString(6), r.GetInt64(7), r.GetInt64(8), r.GetInt32(9), Time(r, 10), Nullable<DateTimeOffset>(r, 11), NullableText(r, 12)),
+                r.GetString(6), r.GetInt64(7), r.GetInt64(8), r.GetInt32(9), Time(r, 10), Nullable<DateTimeOffset>(r, 11), NullableText(r, 12))
+            {
+                Former = r.GetFieldValue<string[]>(13),
+                SpecificationHash = r.GetGuid(14),
+            },
             cancellation,
             id)).SingleOrDefault();
 
@@ -89,6 +93,51 @@ public sealed partial class ResultStore
             long moved = (long)(await move.ExecuteScalarAsync(token))!;
             await transaction.CommitAsync(token);
             return moved;
+        },
+        cancellation);
+
+    /// <summary>Puts a longer specification in the place of a sweep's and adds its shards, and the sweep runs; in one transaction. What is
+    /// stored stays under its numbers. False when the sweep is not there, or has another specification than the one extended.</summary>
+    /// <remarks>A sweep may run meanwhile: its row is locked as a commit locks it, so that the last commit comes before and the sweep runs again, or
+    /// after and it is not the last. Of a cancelled one the leases are void, as when it is resumed.</remarks>
+    public Task<bool> ExtendSweepAsync(long sweepId, ExtendedSweep extension, CancellationToken cancellation) => RunAsync(
+        async (connection, token) =>
+        {
+            await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(token);
+            (Guid Hash, long Trials, int Shards)? now;
+            await using (NpgsqlCommand hold = Command(connection, "extend-lock", sweepId))
+            {
+                now = (await ReadAllAsync(hold, r => ((Guid, long, int)?)(r.GetGuid(0), r.GetInt64(1), r.GetInt32(2)), token)).SingleOrDefault();
+            }
+
+            // Its answer was lost, and it is there.
+            if (now?.Hash == extension.SpecificationHash)
+            {
+                return true;
+            }
+
+            if (now?.Hash != extension.From || extension.Shards is not [ShardPlan first, ..]
+                || first.Number != now.Value.Shards || first.FirstTrial != now.Value.Trials)
+            {
+                return false;
+            }
+
+            await using NpgsqlCommand free = Command(connection, "resume-shards", sweepId);
+            await free.ExecuteNonQueryAsync(token);
+            IReadOnlyList<ShardPlan> shards = extension.Shards;
+            await using NpgsqlCommand extend = Command(
+                connection, "extend-sweep", sweepId, extension.Specification, extension.SpecificationHash, extension.Source, extension.Instances,
+                shards.Sum(s => (long)s.Trials), shards.Count);
+            await extend.ExecuteNonQueryAsync(token);
+            await using NpgsqlCommand add = Command(
+                connection, "extend-shards", sweepId, Column(s => s.Number), Column(s => s.FirstInstance), Column(s => s.EndInstance),
+                Column(s => s.FirstTrial), Column(s => s.Trials), Column(s => s.PredictedSeconds),
+                Column(s => s.Only is null ? null : $"{{{string.Join(',', s.Only)}}}"));
+            await add.ExecuteNonQueryAsync(token);
+            await transaction.CommitAsync(token);
+            return true;
+
+            T[] Column<T>(Func<ShardPlan, T> of) => [.. shards.Select(of)];
         },
         cancellation);
 

@@ -17,7 +17,20 @@ public sealed record NewSweep(
 
 public sealed record SweepRow(
     long Id, string Name, string? Question, long Seed, SweepState State, string Specification, string Source,
-    long Instances, long Trials, int Shards, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt, string? Traceparent);
+    long Instances, long Trials, int Shards, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt, string? Traceparent)
+{
+    /// <summary>The specifications before it was extended, oldest first.</summary>
+    public IReadOnlyList<string> Former { get; init; } = [];
+
+    public Guid SpecificationHash { get; init; }
+}
+
+/// <summary>What an extension puts in the place of a sweep's specification, and adds.</summary>
+/// <param name="From">Hash of the specification that it extends.</param>
+/// <param name="Instances">Of the extended sweep, all together.</param>
+/// <param name="Shards">Numbered on from the sweep's, as their trials are.</param>
+public sealed record ExtendedSweep(
+    Guid From, string Specification, Guid SpecificationHash, string Source, long Instances, IReadOnlyList<Sweeps.ShardPlan> Shards);
 
 public enum ShardState
 {
@@ -87,7 +100,13 @@ public sealed record SweepSummary(
 
 /// <summary>Where a shard lies in its sweep.</summary>
 /// <param name="EndInstance">One past the last.</param>
-public sealed record ShardPlace(int Number, long FirstInstance, long EndInstance, long FirstTrial);
+public sealed record ShardPlace(int Number, long FirstInstance, long EndInstance, long FirstTrial)
+{
+    /// <summary>As of <see cref="Outcomes.ShardLease"/>.</summary>
+    public int Part { get; init; }
+
+    public IReadOnlyList<int>? Only { get; init; }
+}
 
 public sealed record ShardTrace(int Shard, Guid TraceId);
 

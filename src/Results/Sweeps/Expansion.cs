@@ -13,4 +13,9 @@ public sealed record InstancePlan(long Index, InstanceSpec Instance, IReadOnlyLi
 /// <param name="Trials">How many trials the run holds.</param>
 /// <param name="PredictedSeconds">By the cost model.</param>
 public sealed record ShardPlan(
-    int Number, long FirstInstance, long EndInstance, long FirstTrial, int Trials, double PredictedSeconds);
+    int Number, long FirstInstance, long EndInstance, long FirstTrial, int Trials, double PredictedSeconds)
+{
+    /// <summary>Of an extension: which of its instances' trials it holds, by their place among all of them, ascending, since the others were there
+    /// before; null for all.</summary>
+    public IReadOnlyList<int>? Only { get; init; }
+}

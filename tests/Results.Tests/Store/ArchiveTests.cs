@@ -166,7 +166,7 @@ public sealed class ArchiveTests : StoreTest
         { "trial", "^[0-9]+\t", "99\t", "has a row of sweep '99'" },
         { "trial", "^([0-9]+)\t[0-9]+", "$1\t77", "has a row of node '77', which it does not describe" },
         { "trial", "\tuniform\t", "\t\\N\t", "holds rows of trial that the store refuses: null value in column \"family\"" },
-        { "shard", "\tleased\n", "\trunning\n", "holds rows of shard that the store refuses: new row for relation \"shard\" violates check constraint" },
+        { "shard", "\tleased\t", "\trunning\t", "holds rows of shard that the store refuses: new row for relation \"shard\" violates check constraint" },
         { "shard", "^.*\n", "", "does not add up: the sweep has 16 trials in 4 shards" },
         { "sweep", "\trunning\t", "\tdone\t", "does not add up: the sweep says that it is done, with 2 shards to run" },
         { "sweep", ".*\n", "", "holds no sweep" },

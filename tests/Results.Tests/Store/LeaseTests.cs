@@ -201,6 +201,67 @@ public sealed class LeaseTests : StoreTest
         Assert.Equal(0, await Store.RetryAsync(sweep, failed, skipped, Cancellation));
     }
 
+    [Theory]
+    [InlineData("running")]
+    [InlineData("cancelled")]
+    [InlineData("done")]
+    public async Task An_extension_adds_shards_under_new_numbers_and_the_sweep_runs(string state)
+    {
+        long sweep = await Make.SweepAsync(Store, 2, 4);
+        int node = await Make.NodeAsync(Store);
+        await Store.CommitAsync(Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node), Cancellation);
+        ShardLease held = await Make.GrantOneAsync(Store, sweep, 1, node);
+        if (state == "done")
+        {
+            await Store.CommitAsync(Make.Commit(held, node), Cancellation);
+        }
+        else if (state == "cancelled")
+        {
+            await Store.SetSweepStateAsync(sweep, SweepState.Cancelled, Cancellation);
+        }
+
+        SweepRow row = (await Store.FindSweepAsync(sweep, Cancellation))!;
+        ExtendedSweep longer = new(
+            row.SpecificationHash, """{"name":"longer"}""", Guid.NewGuid(), "name: longer", 11,
+            [new ShardPlan(2, 0, 3, 8, 2, 1) { Only = [0, 5] }, new ShardPlan(3, 3, 4, 10, 1, 1)]);
+        Assert.False(await Store.ExtendSweepAsync(sweep, longer with { From = Guid.NewGuid() }, Cancellation));
+        Assert.False(await Store.ExtendSweepAsync(sweep + 1, longer, Cancellation));
+        Assert.True(await Store.ExtendSweepAsync(sweep, longer, Cancellation));
+
+        // Once more is what a lost answer leads to, and adds nothing.
+        Assert.True(await Store.ExtendSweepAsync(sweep, longer, Cancellation));
+        SweepProgress progress = await Store.ProgressAsync(sweep, Cancellation);
+        Assert.Equal((SweepState.Running, 11, 4), (progress.State, progress.Trials, progress.Shards));
+        Assert.Equal(state == "running" ? 1 : 0, progress.ShardsLeased);
+        SweepRow extended = (await Store.FindSweepAsync(sweep, Cancellation))!;
+        Assert.Equal(("""{"name":"longer"}""", "name: longer", 11), (extended.Specification, extended.Source, extended.Instances));
+        Assert.Equal([row.Specification], extended.Former);
+
+        ShardLease[] leases = [.. (await Store.GrantAsync(sweep, [0, 1, 2, 3], node, Make.LongLease, Cancellation)).OrderBy(l => l.Shard)];
+        Assert.Equal(state == "cancelled" ? [1, 2, 3] : [2, 3], leases.Select(l => l.Shard));
+        Assert.Equal((1, 8L, 2), (leases[^2].Part, leases[^2].FirstTrial, leases[^2].Trials));
+        Assert.Equal([0, 5], leases[^2].Only!);
+        Assert.Equal((1, null), (leases[^1].Part, leases[^1].Only));
+
+        // What an older silo would do: it knows of no parts.
+        await Store.ReleaseAsync([leases[^1]], node, Cancellation);
+        await Assert.ThrowsAsync<Npgsql.PostgresException>(
+            () => OwnerAsync($"UPDATE experiments.shard SET state = 'leased', epoch = epoch + 1 WHERE sweep_id = {sweep} AND number = 3"));
+        foreach (ShardLease lease in leases[..^1].Append(await Make.GrantOneAsync(Store, sweep, 3, node)))
+        {
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, node), Cancellation));
+        }
+
+        if (state == "running")
+        {
+            Assert.Equal(SweepState.Running, (await Store.ProgressAsync(sweep, Cancellation)).State);
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(held, node), Cancellation));
+        }
+
+        Assert.Equal(new SweepProgress(SweepState.Done, 11, 11, 0, 0, 4, 4, 0), await Store.ProgressAsync(sweep, Cancellation));
+        Assert.Equal(2, (await Store.FindShardOfTrialAsync(sweep, 9, Cancellation))!.Number);
+    }
+
     [Fact]
     public async Task Sweeps_are_listed_newest_first_page_by_page()
     {

@@ -31,6 +31,11 @@ public sealed class MigratorTests
         string[] made =
         [
             """
+            ALTER TABLE experiments.shard DROP CONSTRAINT shard_part_is_known;
+            ALTER TABLE experiments.shard DROP COLUMN part, DROP COLUMN own, DROP COLUMN part_epoch;
+            ALTER TABLE experiments.sweep DROP COLUMN former_specifications;
+            """,
+            """
             DROP TRIGGER sweep_made ON experiments.sweep;
             DROP TRIGGER sweep_state_changed ON experiments.sweep;
             DROP FUNCTION experiments.tell_of_sweep;

@@ -1,2 +1,3 @@
-SELECT id, name, question, seed, state, specification::text, source, instances, trials, shards, created_at, finished_at, traceparent
+SELECT id, name, question, seed, state, specification::text, source, instances, trials, shards, created_at, finished_at, traceparent, former_specifications,
+    specification_hash
 FROM experiments.sweep WHERE id = $1

@@ -14,8 +14,8 @@ WITH grantable AS (
     FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE experiments.shard s
-SET state = 'leased', epoch = s.epoch + 1, node_id = $3, granted_at = clock_timestamp(), lease_until = clock_timestamp() + $4
+SET state = 'leased', epoch = s.epoch + 1, part_epoch = s.epoch + 1, node_id = $3, granted_at = clock_timestamp(), lease_until = clock_timestamp() + $4
 FROM grantable g
 WHERE s.sweep_id = $1 AND s.number = g.number
 RETURNING s.number, s.epoch, s.first_instance, s.end_instance, s.first_trial, s.trials,
-    s.trials_done + s.trials_failed + s.trials_skipped
+    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own
