@@ -244,11 +244,11 @@ public sealed class GradientTests : IDisposable
         string all = _folder.File("all");
         (await Cli.RunAsync("gradient", "--inputs", _folder.Path, "--kernel", "exact", "--outputs", all)).Expect(ExitCode.Done);
         string text = (await Cli.RunAsync(
-            "gradient", "--inputs", _folder.Path, "--kernel", "low-rank", "--degree", "3", "--outputs", all)).Expect(ExitCode.Done).Out;
+            "gradient", "--inputs", _folder.Path, "--kernel", "dense-polynomial", "--degree", "3", "--outputs", all)).Expect(ExitCode.Done).Out;
         string[] left = [.. Directory.GetFiles(all).Select(f => Path.GetFileNameWithoutExtension(f)!).Order()];
         Assert.Contains("dq", left);
         Assert.DoesNotContain("dk", left);
-        Assert.Contains("low-rank gives no", text, StringComparison.Ordinal);
+        Assert.Contains("dense-polynomial gives no", text, StringComparison.Ordinal);
         Assert.DoesNotContain("tolerance", text, StringComparison.Ordinal);
     }
 

@@ -103,12 +103,31 @@ public sealed class InstanceAxesTests
     }
 
     [Fact]
+    public void Every_gradient_of_low_rank_is_judged_by_its_error_where_a_trial_asks_for_all()
+    {
+        TrialOutcome[] outcomes = Outcomes("heads: 2", "{kernel: exact, gradients: all}, {kernel: low-rank, degree: [3, 8], gradients: [x, all]}");
+
+        Assert.Equal(5, outcomes.Length);
+        Assert.All(outcomes, o => Assert.True(o.Status == TrialStatus.Done, o.Reason));
+        TrialOutcome Of(long degree, string gradients) => outcomes.Single(
+            o => o.Spec.Kernel == "low-rank" && (long)o.Spec.Settings["degree"] == degree && (string)o.Spec.Settings["gradients"] == gradients);
+        foreach (long degree in (long[])[3, 8])
+        {
+            Assert.True(Of(degree, "all").GradientRelativeError >= Of(degree, "x").GradientRelativeError);
+            Assert.InRange(Of(degree, "all").Flops!.Value / Of(degree, "x").Flops!.Value, 1.9, 2);
+        }
+
+        Assert.InRange(Of(8, "all").GradientRelativeError!.Value, 1e-12, 1e-6);
+        Assert.True(Of(3, "all").GradientRelativeError > 100 * Of(8, "all").GradientRelativeError);
+    }
+
+    [Fact]
     public void A_kernel_that_gives_dX_only_is_refused_gradients_all_where_the_file_stands()
     {
-        SweepFileException refused = Assert.Throws<SweepFileException>(() => Read("", "{kernel: low-rank, degree: 2, gradients: all}"));
+        SweepFileException refused = Assert.Throws<SweepFileException>(() => Read("", "{kernel: nystrom, landmarks: 2, gradients: all}"));
 
-        Assert.Contains("gradients is all, and low-rank gives no dQ, dK and dV", Assert.Single(refused.Faults).Message, StringComparison.Ordinal);
-        Assert.Equal(1, new SweepExpansion(Read("", "{kernel: low-rank, degree: 2, gradients: x}"), Catalog).Count(TestContext.Current.CancellationToken).Trials);
+        Assert.Contains("gradients is all, and nystrom gives no dQ, dK and dV", Assert.Single(refused.Faults).Message, StringComparison.Ordinal);
+        Assert.Equal(1, new SweepExpansion(Read("", "{kernel: nystrom, landmarks: 2, gradients: x}"), Catalog).Count(TestContext.Current.CancellationToken).Trials);
     }
 
     [Theory]

@@ -85,6 +85,18 @@ internal static class Problems
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
         Run(BuiltIn.Kernel(kernel), problem, settings, threads);
 
+    /// <summary>The same with room for every gradient.</summary>
+    public static GradientOutput<T> RunAll<T>(
+        string kernel, AttentionProblem<T> problem, Settings? settings = null, int threads = 1)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int length = problem.N * problem.D;
+        GradientOutput<T> output = new(problem.N, problem.D) { DQ = new T[length], DK = new T[length], DV = new T[length] };
+        BuiltIn.Kernel(kernel).Compute(
+            problem, settings ?? Settings.None, output, new(TestContext.Current.CancellationToken, threads) { Statistics = true });
+        return output;
+    }
+
     public static GradientOutput<T> Run<T>(
         IGradientKernel kernel, AttentionProblem<T> problem, Settings? settings = null, int threads = 1)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>

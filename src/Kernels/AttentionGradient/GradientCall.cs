@@ -53,7 +53,7 @@ public static class GradientCall
         ArgumentNullException.ThrowIfNull(kernel);
         if (AsksForAll(settings) && !kernel.GivesAll)
         {
-            return $"gradients is all, and {kernel.Name} gives no dQ, dK and dV. Use gradients: x, or exact or reference.";
+            return $"gradients is all, and {kernel.Name} gives no dQ, dK and dV. Use gradients: x, or exact, low-rank or reference.";
         }
 
         return causal && !kernel.TakesMask

@@ -13,7 +13,8 @@ public sealed class GradientOutput<T>(int n, int d)
     /// <summary>The gradient of the loss with respect to X, (d, d), row-major.</summary>
     public T[] DX { get; } = new T[d * d];
 
-    /// <summary>The gradient of the loss with respect to Y, (d, d), row-major; NaN from a kernel that does not give it.</summary>
+    /// <summary>The gradient of the loss with respect to Y, (d, d), row-major; NaN from a kernel that does not give it, or only
+    /// with <see cref="DK"/> or <see cref="DV"/>.</summary>
     public T[] DY { get; } = Unknown(d * d);
 
     /// <summary>Where the gradient with respect to Q = A1 X goes, (n, d), row-major; null where nobody asked for it.</summary>

@@ -268,9 +268,12 @@ public static partial class KernelContract
                 continue;
             }
 
-            foreach (T value in output.DX)
+            foreach ((string what, T[] values) in Gradients(output))
             {
-                Require(T.IsFinite(value), $"an entry of the gradient is {value} at {where}; it should fail with a reason");
+                foreach (T value in values)
+                {
+                    Require(T.IsFinite(value), $"an entry of {what} is {value} at {where}; it should fail with a reason");
+                }
             }
 
             Require(double.IsFinite(output.Loss), $"the loss is {output.Loss} at {where}; it should fail with a reason");
@@ -310,11 +313,20 @@ public static partial class KernelContract
                     return;
                 }
 
-                GradientOutput<T> second = new(n, d) { Loss = double.NaN };
-                Array.Fill(second.DX, T.NaN);
+                GradientOutput<T> second = Output<T>(kernel, n, d);
+                second.Loss = double.NaN;
                 Array.Fill(second.Forward, T.NaN);
+                foreach ((_, T[] values) in Gradients(second))
+                {
+                    Array.Fill(values, T.NaN);
+                }
+
                 kernel.Compute(problem, settings, second, new(cancellation));
-                Require(first.DX.AsSpan().SequenceEqual(second.DX), $"a second call gives another gradient at {where}");
+                foreach (((string what, T[] values), (_, T[] others)) in Gradients(first).Zip(Gradients(second)))
+                {
+                    Require(values.AsSpan().SequenceEqual(others), $"a second call gives another {what} at {where}");
+                }
+
                 Require(first.Forward.AsSpan().SequenceEqual(second.Forward), $"a second call gives another forward output at {where}");
                 Require(first.Loss.Equals(second.Loss), $"a second call gives another loss at {where}");
                 for (int m = 0; m < inputs.Length; m++)
@@ -576,7 +588,7 @@ public static partial class KernelContract
         IGradientKernel kernel, AttentionProblem<T> problem, Settings settings, int threads, CancellationToken cancellation)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        GradientOutput<T> output = new(problem.N, problem.D);
+        GradientOutput<T> output = Output<T>(kernel, problem.N, problem.D);
         kernel.Compute(problem, settings, output, new(cancellation, threads));
         return output;
     }
@@ -595,6 +607,16 @@ public static partial class KernelContract
             return null;
         }
     }
+
+    /// <summary>With room for all that the kernel says it gives.</summary>
+    private static GradientOutput<T> Output<T>(IGradientKernel kernel, int n, int d)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => kernel.GivesAll ? AllOf<T>(n, d) : new(n, d);
+
+    /// <summary>Those that there is room for.</summary>
+    private static IEnumerable<(string What, T[] Values)> Gradients<T>(GradientOutput<T> output)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
+        new (string What, T[]? Values)[] { ("dX", output.DX), ("dQ", output.DQ), ("dK", output.DK), ("dV", output.DV) }
+            .Where(g => g.Values is not null).Select(g => (g.What, g.Values!));
 
     private static GradientOutput<T> AllOf<T>(int n, int d)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>

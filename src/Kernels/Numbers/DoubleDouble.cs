@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 
 namespace Experiments.Kernels.Numbers;
@@ -8,6 +9,8 @@ namespace Experiments.Kernels.Numbers;
 /// every machine, in hardware or in software, so the bits are the same everywhere. Infinities and NaN come out as NaN.
 /// </remarks>
 internal readonly struct DoubleDouble(double high, double low)
+    : IAdditionOperators<DoubleDouble, DoubleDouble, DoubleDouble>, ISubtractionOperators<DoubleDouble, DoubleDouble, DoubleDouble>,
+        IMultiplyOperators<DoubleDouble, DoubleDouble, DoubleDouble>, IDivisionOperators<DoubleDouble, DoubleDouble, DoubleDouble>
 {
     public static readonly DoubleDouble Zero = new(0, 0);
 

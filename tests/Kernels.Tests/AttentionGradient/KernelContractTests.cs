@@ -83,6 +83,7 @@ public sealed class KernelContractTests
     [InlineData(Fault.NoPrediction, "it predicts its cost")]
     [InlineData(Fault.RemembersCalls, "it repeats its bits, writes all of its output and none of its input")]
     [InlineData(Fault.AddsToOutput, "it repeats its bits, writes all of its output and none of its input")]
+    [InlineData(Fault.LeavesKeys, "it repeats its bits, writes all of its output and none of its input")]
     [InlineData(Fault.WritesInput, "it repeats its bits, writes all of its output and none of its input")]
     [InlineData(Fault.ThreadBits, "its bits do not depend on the number of threads")]
     [InlineData(Fault.ThreadBitsOfKeys, "its bits do not depend on the number of threads")]
@@ -105,6 +106,7 @@ public sealed class KernelContractTests
         NoPrediction,
         RemembersCalls,
         AddsToOutput,
+        LeavesKeys,
         WritesInput,
         ThreadBits,
         ThreadBitsOfKeys,
@@ -126,6 +128,8 @@ public sealed class KernelContractTests
 
         public bool IsExact => true;
 
+        public bool GivesAll => fault == Fault.LeavesKeys;
+
         public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) =>
             fault == Fault.NoPrediction ? default : new((double)n * n * d, 1, null);
 
@@ -141,7 +145,7 @@ public sealed class KernelContractTests
                 return;
             }
 
-            T[] before = [.. output.DX];
+            T[] before = [.. output.DX], keysBefore = [.. output.DK ?? []];
             try
             {
                 new ExactGradient().Compute(problem, settings, output, context);
@@ -172,6 +176,9 @@ public sealed class KernelContractTests
                     break;
                 case Fault.AddsToOutput:
                     entry += before[largest];
+                    break;
+                case Fault.LeavesKeys when output.DK is T[] keys:
+                    keysBefore.CopyTo(keys, 0);
                     break;
                 case Fault.WritesInput:
                     problem.E[0] += T.One;

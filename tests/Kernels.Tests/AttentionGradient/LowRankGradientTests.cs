@@ -9,6 +9,9 @@ public sealed class LowRankGradientTests(ITestOutputHelper log)
     private static Settings Degree(int degree, string basis = "taylor", string form = "paper", bool centred = true) =>
         Problems.Set(("degree", (long)degree), ("basis", basis), ("form", form), ("centred", centred));
 
+    private static IEnumerable<(string What, double[] Values)> Gradients(GradientOutput<double> output) =>
+        [("dX", output.DX), ("dY", output.DY), ("dQ", output.DQ!), ("dK", output.DK!), ("dV", output.DV!)];
+
     [Theory]
     [InlineData("paper", 0.02708106953740964, -0.17319496137946533, -0.12533879204964601)]
     [InlineData("reverse", 0.02707367716359289, -0.17317500768849395, -0.12532007946065132)]
@@ -29,12 +32,12 @@ public sealed class LowRankGradientTests(ITestOutputHelper log)
     public void The_error_falls_with_the_degree_as_the_polynomial_s_own(string basis, string form)
     {
         AttentionProblem<double> problem = new UniformFamily().Draw(new(256, 4, 1.0, 2402, Settings.None));
-        double[] gold = Problems.Run("exact", problem).DX;
+        GradientOutput<double> gold = Problems.RunAll("exact", problem);
         double before = double.PositiveInfinity;
         foreach (int degree in (int[])[1, 2, 4, 6, 8, 10])
         {
-            GradientOutput<double> output = Problems.Run("low-rank", problem, Degree(degree, basis, form));
-            double error = Problems.Error(output.DX, gold);
+            GradientOutput<double> output = Problems.RunAll("low-rank", problem, Degree(degree, basis, form));
+            double error = Problems.Error(output.DX, gold.DX);
             log.WriteLine($"{basis} {form} {degree}: {error:G3}, exp {output.PredictedExpError:G3}");
             Assert.True(error < before);
             before = error;
@@ -45,6 +48,13 @@ public sealed class LowRankGradientTests(ITestOutputHelper log)
                 ? output.PredictedExpError
                 : ExpPolynomial.Taylor(Math.Max(1, degree - 1), output.FittedRadius).RelativeError;
             Assert.True(error < 10 * expError, $"degree {degree}: {error:G3} against {expError:G3}");
+            foreach ((string what, double[] ours, double[] right) in Gradients(output).Zip(
+                Gradients(gold), (one, other) => (one.What, one.Values, other.Values)))
+            {
+                double off = Problems.Error(ours, right);
+                log.WriteLine($"  {what} {off:G3}");
+                Assert.True(off < 10 * expError, $"{what}, degree {degree}: {off:G3} against {expError:G3}");
+            }
         }
 
         Assert.True(before < 1e-9);
@@ -278,9 +288,129 @@ public sealed class LowRankGradientTests(ITestOutputHelper log)
     {
         // Degree 9 at d = 8: 43758 monomials, so that the keys are in few parts and the columns are parted too.
         AttentionProblem<double> problem = new UniformFamily().Draw(new(1100, 8, 0.5, 3, Settings.None));
-        GradientOutput<double> one = Problems.Run("low-rank", problem, Degree(9));
-        Assert.Equal(one.DX, Problems.Run("low-rank", problem, Degree(9), 3).DX);
-        Assert.True(Problems.Error(one.DX, Problems.Run("exact", problem).DX) < 1e-10);
+        GradientOutput<double> one = Problems.RunAll("low-rank", problem, Degree(9)), three = Problems.RunAll("low-rank", problem, Degree(9), 3);
+        foreach ((double[] ours, double[] other, double[] right) in Gradients(one).Zip(
+            Gradients(three), Gradients(Problems.RunAll("exact", problem))).Select(g => (g.First.Values, g.Second.Values, g.Third.Values)))
+        {
+            Assert.Equal(ours, other);
+            Assert.True(Problems.Error(ours, right) < 1e-10);
+        }
+    }
+
+    /// <summary>The polynomial is the same before and after, which the data decide in part where no radius is given.</summary>
+    [Theory]
+    [InlineData("taylor", true, LogitScale.D)]
+    [InlineData("taylor", false, LogitScale.SqrtD)]
+    [InlineData("minimax", true, LogitScale.SqrtD)]
+    [InlineData("minimax", false, LogitScale.D)]
+    [InlineData("chebyshev", true, LogitScale.D)]
+    public void The_reverse_form_gives_the_derivative_of_its_own_loss_in_every_matrix(string basis, bool centred, LogitScale scale)
+    {
+        const int N = 9, D = 3;
+        AttentionProblem<double> problem = Problems.Random(11, N, D, 0.8).With(scale, causal: false);
+        for (int i = 0; i < N * D; i++)
+        {
+            // Away from 0, so that it matters whether the mean key moves with the keys.
+            problem.A2[i] += 0.3;
+        }
+
+        Dictionary<string, object> values = new(Degree(3, basis, "reverse", centred).Values);
+        if (basis != "taylor")
+        {
+            values["radius"] = 2.0;
+        }
+
+        Settings settings = new(values);
+        GradientOutput<double> output = Problems.RunAll("low-rank", problem, settings);
+        foreach ((string what, double[] matrix, double[] gradient) in ((string, double[], double[])[])
+            [
+                ("dX", problem.X, output.DX), ("dY", problem.Y, output.DY), ("dK", problem.A2, output.DK!),
+                ("dQ", problem.A1, Through(output.DQ!, problem.X)), ("dV", problem.A3, Through(output.DV!, problem.Y)),
+            ])
+        {
+            for (int i = 0; i < matrix.Length; i++)
+            {
+                const double Step = 1e-5;
+                double kept = matrix[i];
+                matrix[i] = kept + Step;
+                double above = Problems.Run("low-rank", problem, settings).Loss;
+                matrix[i] = kept - Step;
+                double below = Problems.Run("low-rank", problem, settings).Loss;
+                matrix[i] = kept;
+                double difference = Math.Abs(((above - below) / (2 * Step)) - gradient[i]);
+                Assert.True(difference < 1e-8, $"{what} is {difference:G3} off at {i}");
+            }
+        }
+
+        // What stands in front of a product sees its gradient through it: dA1 = dQ Xᵀ.
+        static double[] Through(double[] gradient, double[] matrix) => Problems.Product(
+            gradient, [.. Enumerable.Range(0, D * D).Select(i => matrix[(i % D * D) + (i / D)])], N, D);
+    }
+
+    /// <summary>All are sums of the same p: Σ p_ij s_ij = ⟨Q, dQ⟩ = ⟨K − mean, dK⟩, and rows of p that sum to 0 leave Σ_j dK_j = 0.</summary>
+    [Theory]
+    [InlineData("minimax", "paper")]
+    [InlineData("minimax", "reverse")]
+    [InlineData("hermite", "paper")]
+    [InlineData("least-squares", "reverse")]
+    public void Gradients_are_sums_of_the_same_p(string basis, string form)
+    {
+        const int N = 120, D = 4;
+        AttentionProblem<double> problem = Problems.Random(5, N, D, 1);
+        GradientOutput<double> output = Problems.RunAll("low-rank", problem, Degree(3, basis, form));
+        double[] q = Problems.Product(problem.A1, problem.X, N, D);
+        double ofQueries = 0, ofKeys = 0, size = 0;
+        for (int k = 0; k < D; k++)
+        {
+            double mean = Enumerable.Range(0, N).Average(j => problem.A2[(j * D) + k]), sum = 0, entries = 0;
+            for (int i = 0; i < N; i++)
+            {
+                int at = (i * D) + k;
+                ofQueries += q[at] * output.DQ![at];
+                ofKeys += (problem.A2[at] - mean) * output.DK![at];
+                size += Math.Abs(q[at] * output.DQ[at]);
+                sum += output.DK[at];
+                entries += Math.Abs(output.DK[at]);
+            }
+
+            Assert.True(Math.Abs(sum) < 1e-13 * entries, $"the keys' gradients sum to {sum:G3}, their entries to {entries:G3}");
+        }
+
+        Assert.Equal(ofQueries, ofKeys, 1e-12 * size);
+        Assert.True(Math.Abs(ofQueries) > 1e-3 * size);
+        double[] dX = [.. Enumerable.Range(0, D * D).Select(
+            at => Enumerable.Range(0, N).Sum(i => problem.A1[(i * D) + (at / D)] * output.DQ![(i * D) + (at % D)]))];
+        Assert.True(Problems.Error(output.DX, dX) < 1e-13);
+    }
+
+    [Fact]
+    public void What_is_asked_for_changes_no_bit_of_the_rest_and_dY_comes_with_the_keys()
+    {
+        AttentionProblem<float> problem = Problems.Random(9, 150, 5, 0.7).To<float>();
+        Settings settings = Degree(3, "minimax", "reverse");
+        int length = 150 * 5;
+        GradientOutput<float> all = Problems.RunAll("low-rank", problem, settings), plain = Problems.Run("low-rank", problem, settings);
+        Assert.Equal(all.DX, plain.DX);
+        Assert.Equal(all.Forward, plain.Forward);
+        Assert.Equal(all.Loss, plain.Loss);
+        Assert.All(plain.DY, g => Assert.Equal(float.NaN, g));
+        GradientOutput<float> keys = new(150, 5) { DK = new float[length] }, values = new(150, 5) { DV = new float[length] };
+        foreach (GradientOutput<float> some in (GradientOutput<float>[])[keys, values])
+        {
+            BuiltIn.Kernel("low-rank").Compute(problem, settings, some, KernelContext.Default);
+            Assert.Equal(all.DY, some.DY);
+            Assert.Equal(all.DX, some.DX);
+        }
+
+        Assert.Equal(all.DK, keys.DK);
+        Assert.Equal(all.DV, values.DV);
+
+        // An output that shares its matrices with one that asked for all.
+        GradientOutput<float> more = plain.AskingForAll();
+        BuiltIn.Kernel("low-rank").Compute(problem, settings, more, KernelContext.Default);
+        Assert.Equal(all.DY, plain.DY);
+        BuiltIn.Kernel("low-rank").Compute(problem, settings, plain, KernelContext.Default);
+        Assert.All(plain.DY, g => Assert.Equal(float.NaN, g));
     }
 
     [Fact]
@@ -290,6 +420,10 @@ public sealed class LowRankGradientTests(ITestOutputHelper log)
         KernelCost cost = kernel.Predict(1000, 4, 8, 1, Degree(4));
         Assert.Equal(70, cost.Rank);
         Assert.Equal(2, kernel.Predict(2000, 4, 8, 1, Degree(4)).Flops / cost.Flops, 1e-12);
+        KernelCost all = kernel.Predict(1000, 4, 8, 1, Problems.Set(("degree", 4L), ("basis", "taylor"), ("gradients", "all")));
+        Assert.InRange(all.Flops / cost.Flops, 1.9, 2);
+        Assert.Equal(cost.Rank, all.Rank);
+        Assert.InRange(all.StateBytes - cost.StateBytes, 1000 * 5 * 8, 1000 * 6 * 8);
         Assert.Throws<ArgumentException>(() => kernel.Predict(8, 4, 8, 1, Settings.None));
         Assert.Throws<ArgumentException>(() => kernel.Predict(8, 4, 8, 1, Degree(4, "tailor")));
         Assert.Throws<ArgumentException>(() => kernel.Predict(8, 4, 8, 1, Problems.Set(("degree", 4L), ("radius", -1.0))));

@@ -11,20 +11,18 @@ internal sealed unsafe class WeighedMoments<T> : Chunks, IDisposable
     private const int SlotsPerChunk = 512;
 
     private readonly FeaturePlan _plan;
-    private readonly double*[] _sums;
     private readonly double[] _a, _hat;
     private readonly int _columns;
     private readonly AlignedBuffer<T> _value, _slope;
     private readonly CancellationToken _cancellation;
+    private double*[] _sums = [];
 
-    /// <param name="sums">A table [column][slot] for every chunk of keys; used up.</param>
     /// <param name="a">Σ a_m s^m stands for exp in the values; a_0 … a_g.</param>
     /// <param name="hat">The derivative of Σ b̂_m s^m stands for exp in the gradient; b̂_0 … b̂_G.</param>
     public WeighedMoments(
-        FeaturePlan plan, double*[] sums, int valueFeatures, double[] a, double[] hat, CancellationToken cancellation)
+        FeaturePlan plan, int valueFeatures, double[] a, double[] hat, CancellationToken cancellation)
     {
         _plan = plan;
-        _sums = sums;
         _a = a;
         _hat = hat;
         _columns = plan.D + 1;
@@ -33,13 +31,26 @@ internal sealed unsafe class WeighedMoments<T> : Chunks, IDisposable
         _slope = new((long)plan.Table.Count * _columns);
     }
 
-    public int ChunkCount => (_plan.Slots + SlotsPerChunk - 1) / SlotsPerChunk;
-
     /// <summary>a_|β| W_β M_β, [monomial][column], up to the polynomial's degree.</summary>
     public T* Value => _value.Start;
 
     /// <summary>b̂_|β| W_β M_β, [monomial][column], up to degree G.</summary>
     public T* Slope => _slope.Start;
+
+    /// <summary>Computes moments and weighs them, in place of those that were here; their sums are used up.</summary>
+    public void Fill<L>(Moments<L, T> moments, int threads)
+        where L : struct, ILanes<L, T>
+    {
+        moments.Run(moments.ChunkCount, threads, _cancellation);
+        _sums = new double*[moments.RowChunks];
+        for (int i = 0; i < _sums.Length; i++)
+        {
+            _sums[i] = moments.Sums(i);
+        }
+
+        Run((_plan.Slots + SlotsPerChunk - 1) / SlotsPerChunk, threads, _cancellation);
+        _sums = [];
+    }
 
     public void Dispose()
     {
