@@ -273,13 +273,13 @@ public sealed class ShardRunnerTests
     [Fact]
     public void DQ_is_counted_in_what_a_trial_needs()
     {
-        // Inputs of 64 MiB, F of 16, state of 400; and with a reference on rows, dQ of 16.
+        // Inputs of 64 MiB, F of 16, state of 800, more than the exact rows take; and with a reference on rows, dQ of 16.
         string? Needs(Measure measure) => Run(
-            With(new Fake("low-rank") { StateBytes = 400 << 20 }),
+            With(new Fake("low-rank") { StateBytes = 800 << 20 }),
             Plan([Trial("low-rank")], measure, new Limits { MemoryBytes = 1 << 20 }, 1 << 20)).Outcomes[0].Reason;
 
-        Assert.Equal("needs 480 MiB, limit 1 MiB", Needs(Sampled(16) with { Reference = ReferenceMode.None }));
-        Assert.Equal("needs 496 MiB, limit 1 MiB", Needs(Sampled(16)));
+        Assert.Equal("needs 880 MiB, limit 1 MiB", Needs(Sampled(16) with { Reference = ReferenceMode.None }));
+        Assert.Equal("needs 896 MiB, limit 1 MiB", Needs(Sampled(16)));
     }
 
     private static Measure Sampled(int rows) => new() { Rounds = 3, MinTime = TimeSpan.Zero, MaxNoise = 0, ReferenceRows = rows };
