@@ -100,8 +100,8 @@ public sealed class MetTargetsTests(ITestOutputHelper log)
             foreach (double bound in (double[])[0.1, 0.5, 1, 2, 4])
             {
                 AttentionProblem<double> problem = BuiltIn.Family(family).Draw(new(n, d, bound, 3, Settings.None));
-                Assert.False(Compute(problem, new(n, d), 2), $"float64 n={n} d={d} B={bound}");
-                Assert.False(Compute(problem.To<float>(), new(n, d), 2), $"float32 n={n} d={d} B={bound}");
+                Assert.False(Compute(problem, new GradientOutput<double>(n, d).AskingForAll(), 2), $"float64 n={n} d={d} B={bound}");
+                Assert.False(Compute(problem.To<float>(), new GradientOutput<float>(n, d).AskingForAll(), 2), $"float32 n={n} d={d} B={bound}");
 
                 // Of logits this small every row has nearly the same F, and nearly the same share of dX but for the sign.
                 Array.Clear(problem.E);

@@ -8,8 +8,9 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 /// <remarks>
 /// F carries a few ulp of the part of it that is not the same in every row, its size, so c is off by that size over c, in its own ulps, and so are
 /// the row's dQ, which is linear in c, and its share of dX = Σ a1 dQ / divisor. Those errors have random signs: their squares add up. The
-/// square root is compared with the largest entry of dX: where targets are nearly met it is large beside it, and also where the
-/// shares of rows cancel. In dY = Σ (f a3) c and dV = Σ f c errors need not have signs of their own, as rows with like weights are rounded alike.
+/// square root is compared with the largest entry of dX: where targets are nearly met it is large beside it, and also where the shares of rows
+/// cancel. dQ itself is compared row by row, asked for or not, so that dX has the same bits either way. In dY = Σ (f a3) c and dV = Σ f c errors
+/// need not have signs of their own, as rows with like weights are rounded alike.
 /// </remarks>
 internal struct Doubt
 {
@@ -18,10 +19,10 @@ internal struct Doubt
     // instances the estimate is some 2 times the largest entry, whatever n and d.
     public const double Bearable = 24;
 
-    // The same of dY and dV: off by up to 3 ulp times their estimates, which on random instances are up to 20 times the largest entry.
-    private const double BeyondDX = 3;
+    // The same of dY and dV: off by up to 4 ulp times their estimates, which on random instances are up to 30 times the largest entry.
+    private const double BeyondDX = 1.5;
 
-    private double _squares, _ratios, _unmet, _residuals, _sizes, _size, _mixed;
+    private double _squares, _ratios, _unmet, _residuals, _sizes, _size, _mixed, _query, _lostQuery;
     private long _rows, _lost;
 
     /// <param name="residual">The row's largest |c|.</param>
@@ -41,6 +42,8 @@ internal struct Doubt
             double ratio = query / residual, share = ratio * Math.Max(size, residual) * a1;
             _squares += share * share;
             _ratios += ratio * ratio;
+            _query = Math.Max(_query, query);
+            _lostQuery = Math.Max(_lostQuery, ratio * size);
         }
         else
         {
@@ -61,6 +64,8 @@ internal struct Doubt
             sum._sizes += part._sizes;
             sum._size += part._size;
             sum._mixed += part._mixed;
+            sum._query = Math.Max(sum._query, part._query);
+            sum._lostQuery = Math.Max(sum._lostQuery, part._lostQuery);
             sum._rows += part._rows;
             sum._lost += part._lost;
         }
@@ -79,6 +84,7 @@ internal struct Doubt
         return Math.Sqrt(_squares + lost) / divisor > bearable * Largest(output.DX)
             || Math.Sqrt(_sizes) > bearable * Math.Sqrt(_residuals)
             || _mixed > bearable * BeyondDX * Largest(output.DY)
+            || _lostQuery > bearable * _query
             || (output.DV is T[] dV && _size / _rows > bearable * BeyondDX * Largest(dV));
     }
 

@@ -7,7 +7,7 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 /// <remarks>
 /// For problems of which <see cref="Doubt"/> is large. Every row relative to its largest key, as there.
 /// Cost      O(n² d), some 70 times the usual way's.
-/// Memory    4 n d numbers for the operands, transposed, 4 (rows) d for the rows, 6 n a thread, and 4 d² a chunk.
+/// Memory    4 n d numbers for the operands, transposed, 4 (rows) d and some for the rows, 6 n a thread, and 4 d² a chunk.
 /// Error     everything in double-double and rounded once.
 /// </remarks>
 internal sealed unsafe class PreciseRows : Chunks, IDisposable
@@ -45,7 +45,7 @@ internal sealed unsafe class PreciseRows : Chunks, IDisposable
     public static double Bytes(int n, int rows, int d, int threads)
     {
         double keys = PreciseOperands.Padded(n);
-        return 8 * ((4 * keys * (d + 1)) + (4 * (rows + 1.0) * Projection.Padded(d)) + (6 * keys * Math.Max(1, threads))
+        return 8 * ((4 * keys * (d + 1)) + ((rows + 1.0) * ((4 * Projection.Padded(d)) + 7)) + (6 * keys * Math.Max(1, threads))
             + (4.0 * CountChunks(rows) * d * d) + (8.0 * d * PreciseKeys.KeysPerChunk * Math.Max(1, threads)));
     }
 
