@@ -154,9 +154,7 @@ public sealed class LocalSiloTests
         Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
         await UntilAsync(() => slow.Calls > 0);
         long start = Stopwatch.GetTimestamp();
-        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
-
-        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        await CancelledAsync(fixture, sweep, running);
         TestContext.Current.TestOutputHelper?.WriteLine($"stopped after {Stopwatch.GetElapsedTime(start).TotalMilliseconds:F0} ms");
         Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.shard WHERE state <> 'ready'"));
         Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.trial"));
@@ -174,16 +172,14 @@ public sealed class LocalSiloTests
 
         // Both in one statement's time: the connection is made again half a second later at the soonest.
         await fixture.RowsAsync("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'experiments node' AND datname = current_database()");
-        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
-        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        await CancelledAsync(fixture, sweep, running);
 
         // And what is said after that is heard again.
         Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Running, None));
         int calls = slow.Calls;
         running = silo.RunAsync(sweep, None, None);
         await UntilAsync(() => slow.Calls > calls);
-        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
-        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        await CancelledAsync(fixture, sweep, running);
     }
 
     [Fact]
@@ -196,8 +192,7 @@ public sealed class LocalSiloTests
         await using LocalSilo silo = await fixture.SiloAsync();
         Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
         await UntilAsync(() => slow.Calls > 0);
-        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
-        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        await CancelledAsync(fixture, sweep, running);
     }
 
     [Fact]
@@ -210,8 +205,7 @@ public sealed class LocalSiloTests
         await using LocalSilo silo = await fixture.SiloAsync(OnlyTold with { RenewEvery = TimeSpan.FromMilliseconds(200) });
         Task<SweepEnd> running = silo.RunAsync(sweep, None, None);
         await UntilAsync(() => slow.Calls > 0);
-        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
-        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
+        await CancelledAsync(fixture, sweep, running);
         Assert.Equal(0, silo.Snapshot()!.LeasesLost);
         Assert.Equal(0, await fixture.ScalarAsync<long>("SELECT count(*) FROM experiments.shard WHERE state <> 'ready'"));
     }
@@ -396,6 +390,13 @@ public sealed class LocalSiloTests
         // Every trial that was added has its pair, also where the exact one was there before.
         Assert.Equal(0, await fixture.ScalarAsync<long>(
             $"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep} AND kernel <> 'exact' AND speedup_over_exact IS NULL"));
+    }
+
+    /// <summary>Cancels the sweep in the store, whereupon the silo ends its run of it.</summary>
+    private static async Task CancelledAsync(SiloFixture fixture, long sweep, Task<SweepEnd> running)
+    {
+        Assert.True(await fixture.Store.SetSweepStateAsync(sweep, SweepState.Cancelled, None));
+        Assert.Equal(SweepEnding.Cancelled, (await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken)).Ending);
     }
 
     private static async Task UntilAsync(Func<bool> condition)

@@ -63,13 +63,7 @@ public sealed partial class SweepAttendant(
         await Task.WhenAll(_attended.Values.Select(a => a.Running));
     }
 
-    private void LookNow()
-    {
-        if (_told.CurrentCount == 0)
-        {
-            _told.Release();
-        }
-    }
+    private void LookNow() => _told.Wake();
 
     private void Attend(IReadOnlyList<long> running, CancellationToken stopping)
     {

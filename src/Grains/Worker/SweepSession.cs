@@ -51,7 +51,7 @@ internal sealed class SweepSession(
     public long SweepId => row.Id;
 
     /// <summary>The sweep's state in the store has changed, or may have.</summary>
-    public void LookNow() => Wake(_told);
+    public void LookNow() => _told.Wake();
 
     public RunSnapshot Snapshot() => _progress.Snapshot(
         _held.Values.Select(h => h.Run), pool, Stopwatch.GetElapsedTime(_startedAt), Volatile.Read(ref _leasesLost), spans.Dropped);
@@ -547,16 +547,7 @@ internal sealed class SweepSession(
         return [.. drained];
     }
 
-    private void Changed() => Wake(_changed);
-
-    /// <summary>One wake-up is as good as several.</summary>
-    private static void Wake(SemaphoreSlim sleeper)
-    {
-        if (sleeper.CurrentCount == 0)
-        {
-            sleeper.Release();
-        }
-    }
+    private void Changed() => _changed.Wake();
 
     /// <summary>A lease of this session, until its end.</summary>
     private sealed class Held(ShardLease lease, CancellationTokenSource cancel)

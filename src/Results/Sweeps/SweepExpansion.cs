@@ -343,7 +343,8 @@ public sealed class SweepExpansion
         return seconds;
     }
 
-    private Prediction? Reference(InstanceSpec instance)
+    /// <summary>What the instance's exact reference costs; null where none is asked for, or none is possible.</summary>
+    internal Prediction? Reference(InstanceSpec instance)
     {
         if (_spec.Measure.Reference == ReferenceMode.None || _exact is null)
         {

@@ -19,7 +19,7 @@ public sealed class SweepExtension
         (_before, _after) = (before, after);
         _had = new SweepExpansion(before, catalog);
         _has = new SweepExpansion(after, catalog);
-        _builder = new Builder(after, catalog, model, shards, trials);
+        _builder = new Builder(after, _has, catalog, model, shards, trials);
     }
 
     /// <summary>Shards of the new trials, each with at least one.</summary>
@@ -109,7 +109,7 @@ public sealed class SweepExtension
             + $"{trial} on {Identity.Canonical(instance).Replace("instance/1\n", "", StringComparison.Ordinal).Replace('\n', ' ')}.");
 
     /// <summary>Shards of those trials that are new. Instances without any that lie between others ride along and are not run.</summary>
-    private sealed class Builder(SweepSpec spec, Catalog catalog, CostModel model, int number, long trial)
+    private sealed class Builder(SweepSpec spec, SweepExpansion expansion, Catalog catalog, CostModel model, int number, long trial)
     {
         private readonly Dictionary<string, KernelDefinition> _kernels = catalog.Kernels.ToDictionary(k => k.Name);
         private readonly List<int> _own = [];
@@ -172,13 +172,11 @@ public sealed class SweepExtension
         /// <summary>Of the new trials, and of the exact ones that run beside them.</summary>
         private double Seconds(InstancePlan plan, bool[] isNew)
         {
-            TrialSpec reference = new("exact", "float64", 1, new Dictionary<string, object>());
-            double seconds = model.InstanceSeconds(
-                plan.Instance, spec.Measure.Reference == ReferenceMode.None ? null : Predict(plan.Instance, reference), spec.Measure.RowsOf(plan.Instance));
+            double seconds = model.InstanceSeconds(plan.Instance, expansion.Reference(plan.Instance), spec.Measure.RowsOf(plan.Instance));
             for (int i = 0; i < isNew.Length; i++)
             {
                 TrialSpec one = plan.Trials[i];
-                if ((isNew[i] || one.Kernel == reference.Kernel) && Predict(plan.Instance, one) is Prediction prediction)
+                if ((isNew[i] || one.Kernel == "exact") && Predict(plan.Instance, one) is Prediction prediction)
                 {
                     seconds += model.TrialSeconds(one, prediction, spec.Measure);
                 }
