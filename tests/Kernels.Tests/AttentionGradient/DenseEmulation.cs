@@ -6,8 +6,8 @@ namespace Experiments.Kernels.Tests.AttentionGradient;
 
 /// <summary>What low-rank computes, without features: the textbook with the polynomial on the dense logits, by Horner, in place of exp.</summary>
 /// <param name="Output">Every gradient, F, the loss and the row sums.</param>
-/// <param name="OfQueries">The sums that dQ is, without the signs of their terms: of |p κ|.</param>
-/// <param name="OfKeys">Those that dK is, of |p q|.</param>
+/// <param name="OfQueries">The sums that dQ is, without the signs of their terms: of |p κ|, with p's own |c h| and |r| for |p|.</param>
+/// <param name="OfKeys">Those that dK is, of |p q|, likewise.</param>
 /// <param name="OfValues">Those that dV is, of |f c|.</param>
 internal sealed record DenseEmulation(GradientOutput<double> Output, double[] OfQueries, double[] OfKeys, double[] OfValues)
 {
@@ -74,15 +74,18 @@ internal sealed record DenseEmulation(GradientOutput<double> Output, double[] Of
 
             for (int j = 0; j < n; j++)
             {
-                N p = (Dot(c, 0, h, j) - r) * (Horner(slope, s[j]) / rowSum), f = u[j] / rowSum;
+                N weight = Horner(slope, s[j]) / rowSum, p = (Dot(c, 0, h, j) - r) * weight, f = u[j] / rowSum;
+
+                // p is itself a difference, of c·h_j and r: two near keys, or two near values, leave little of it.
+                double terms = Math.Abs(to(weight)) * (AbsoluteDot(c, h, j) + Math.Abs(to(r)));
                 for (int k = 0; k < d; k++)
                 {
                     N ofQuery = p * keys[(j * d) + k], ofKey = p * q[(i * d) + k] / divisor, ofValue = f * c[k];
                     dQ[(i * d) + k] += ofQuery;
                     dK[(j * d) + k] += ofKey;
                     dV[(j * d) + k] += ofValue;
-                    ofQueries[(i * d) + k] += Math.Abs(to(ofQuery));
-                    ofKeys[(j * d) + k] += Math.Abs(to(ofKey));
+                    ofQueries[(i * d) + k] += terms * Math.Abs(to(keys[(j * d) + k]));
+                    ofKeys[(j * d) + k] += terms * Math.Abs(to(q[(i * d) + k] / divisor));
                     ofValues[(j * d) + k] += Math.Abs(to(ofValue));
                 }
             }
@@ -124,6 +127,17 @@ internal sealed record DenseEmulation(GradientOutput<double> Output, double[] Of
             for (int k = 0; k < d; k++)
             {
                 sum += left[(i * d) + k] * right[(j * d) + k];
+            }
+
+            return sum;
+        }
+
+        double AbsoluteDot(N[] left, N[] right, int j)
+        {
+            double sum = 0;
+            for (int k = 0; k < d; k++)
+            {
+                sum += Math.Abs(to(left[k] * right[(j * d) + k]));
             }
 
             return sum;
