@@ -337,6 +337,14 @@ public sealed class PrivateServer
 
         PrepareSocketFolder();
         RemoveForeignPidFiles();
+        if (!File.Exists(SocketPath) && RunningProcess() is int unreachable)
+        {
+            // A cleaner of old files took its socket; or its folder was removed and made again, and the server before it, when it noticed,
+            // removed the socket that then stood there.
+            notice($"The private database (process {unreachable}) has lost its socket; it is started anew …");
+            await StopLockedAsync(cancellation);
+        }
+
         long began = TimeProvider.System.GetTimestamp();
         while (true)
         {

@@ -61,6 +61,20 @@ public sealed class PrivateServerTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_server_whose_socket_was_removed_is_started_anew()
+    {
+        await _server.EnsureRunningAsync(_ => { }, Cancellation);
+        await ExecuteAsync("CREATE TABLE kept (a int); INSERT INTO kept VALUES (42)");
+        int before = (await _server.StatusAsync(Cancellation)).ProcessId!.Value;
+        File.Delete(Path.Combine(_server.SocketFolder, ".s.PGSQL.5432"));
+
+        List<string> told = [];
+        await _server.EnsureRunningAsync(told.Add, Cancellation);
+        Assert.Contains($"process {before}", Assert.Single(told));
+        Assert.Equal(42, await ScalarAsync("SELECT a FROM kept"));
+    }
+
+    [Fact]
     public async Task What_a_kill_during_initdb_left_is_cleared_away()
     {
         await _server.EnsureRunningAsync(_ => { }, Cancellation);
