@@ -221,21 +221,26 @@ public static partial class KernelContract
 
             // All see the same rounded numbers; gold and floor are computed in more digits. A logit of size L is off by a few
             // ulp of L, which is the gradient's relative error to first order.
-            GradientOutput<double> gold = new(n, d);
+            GradientOutput<double> gold = AllOf<double>(n, d);
             reference.Compute(wide, Settings.None, gold, new(cancellation));
-            if (gold.DX.Max(Math.Abs) is > 0 and < 1e-30)
+            double floor = ulp * 4 * (20 + logit);
+            GradientOutput<T> plain = PlainGradient.Compute(problem), output = Run(kernel, problem, settings, 1, cancellation);
+            foreach ((string what, T[] ours, T[] typed, double[] right, double least) in Compared(wide, output, plain, gold))
             {
-                continue;
+                // Below that float32 has not all of its digits.
+                if (right.Max(Math.Abs) is > 0 and < 1e-30)
+                {
+                    continue;
+                }
+
+                double error = RandomProblem.Error(ours, right, least), usual = RandomProblem.Error(typed, right, least);
+                double bar = (2 * usual) + floor;
+                Require(error <= bar,
+                    Text($"{what} is off by {error:G3} where plain code is off by {usual:G3} and {bar:G3} is allowed, at {where}"));
+                worst = Math.Max(worst, error / bar);
             }
 
-            double floor = ulp * 4 * (20 + logit), least = PlainGradient.LeastScale(wide);
-            double plain = RandomProblem.Error(PlainGradient.Compute(problem).DX, gold.DX, least);
-            GradientOutput<T> output = Run(kernel, problem, settings, 1, cancellation);
-            double error = RandomProblem.Error(output.DX, gold.DX, least), bar = (2 * plain) + floor;
-            Require(error <= bar,
-                Text($"the gradient is off by {error:G3} where plain code is off by {plain:G3} and {bar:G3} is allowed, at {where}"));
             LossIsOfForward(problem, output, where);
-            worst = Math.Max(worst, error / bar);
         }
 
         return Text($"{instances} instances; at worst {worst:P0} of the error allowed");
@@ -615,8 +620,30 @@ public static partial class KernelContract
     /// <summary>Those that there is room for.</summary>
     private static IEnumerable<(string What, T[] Values)> Gradients<T>(GradientOutput<T> output)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>
-        new (string What, T[]? Values)[] { ("dX", output.DX), ("dQ", output.DQ), ("dK", output.DK), ("dV", output.DV) }
+        new (string What, T[]? Values)[] { ("dX", output.DX), ("dY", output.DQ is null ? null : output.DY), ("dQ", output.DQ), ("dK", output.DK), ("dV", output.DV) }
             .Where(g => g.Values is not null).Select(g => (g.What, g.Values!));
+
+    /// <summary>Each gradient that the kernel gives beside that of plain code and the right one, and what its error is held against at least.</summary>
+    private static (string What, T[] Ours, T[] Plain, double[] Right, double Least)[] Compared<T>(
+        AttentionProblem<double> problem, GradientOutput<T> output, GradientOutput<T> plain, GradientOutput<double> gold)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        (string, T[], T[], double[], double) ofX = ("dX", output.DX, plain.DX, gold.DX, PlainGradient.LeastScale(problem));
+        if (output.DQ is null)
+        {
+            return [ofX];
+        }
+
+        GradientTerms terms = GradientTerms.Of(problem);
+        return
+        [
+            ofX,
+            ("dY", output.DY, plain.DY, gold.DY, terms.DY / 16),
+            ("dQ", output.DQ, plain.DQ!, gold.DQ!, terms.DQ / 16),
+            ("dK", output.DK!, plain.DK!, gold.DK!, terms.DK / 16),
+            ("dV", output.DV!, plain.DV!, gold.DV!, terms.DV / 16),
+        ];
+    }
 
     private static GradientOutput<T> AllOf<T>(int n, int d)
         where T : unmanaged, IBinaryFloatingPointIeee754<T> =>

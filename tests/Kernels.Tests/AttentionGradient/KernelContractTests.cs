@@ -78,6 +78,9 @@ public sealed class KernelContractTests
 
     [Theory]
     [InlineData(Fault.AThousandthOff, "it is exact in float64, as it claims")]
+    [InlineData(Fault.AThousandthOffInKeys, "it is exact in float64, as it claims")]
+    [InlineData(Fault.AThousandthOffInValues, "it is exact in float32, as it claims")]
+    [InlineData(Fault.AThousandthOffInY, "it is exact in float64, as it claims")]
     [InlineData(Fault.OtherLoss, "it is exact in float64, as it claims")]
     [InlineData(Fault.BadName, "its name and axes can stand in a sweep file")]
     [InlineData(Fault.NoPrediction, "it predicts its cost")]
@@ -101,6 +104,9 @@ public sealed class KernelContractTests
     public enum Fault
     {
         AThousandthOff,
+        AThousandthOffInKeys,
+        AThousandthOffInValues,
+        AThousandthOffInY,
         OtherLoss,
         BadName,
         NoPrediction,
@@ -128,7 +134,8 @@ public sealed class KernelContractTests
 
         public bool IsExact => true;
 
-        public bool GivesAll => fault == Fault.LeavesKeys;
+        public bool GivesAll =>
+            fault is Fault.LeavesKeys or Fault.AThousandthOffInKeys or Fault.AThousandthOffInValues or Fault.AThousandthOffInY;
 
         public KernelCost Predict(int n, int d, int bytesPerNumber, int threads, Settings settings) =>
             fault == Fault.NoPrediction ? default : new((double)n * n * d, 1, null);
@@ -156,16 +163,26 @@ public sealed class KernelContractTests
                 return;
             }
 
-            int largest = 0;
-            for (int i = 0; i < output.DX.Length; i++)
+            T[] spoilt = fault switch
             {
-                largest = T.Abs(output.DX[i]) > T.Abs(output.DX[largest]) ? i : largest;
+                Fault.AThousandthOffInKeys => output.DK ?? output.DX,
+                Fault.AThousandthOffInValues => output.DV ?? output.DX,
+                Fault.AThousandthOffInY => output.DY,
+                _ => output.DX,
+            };
+            int largest = 0;
+            for (int i = 0; i < spoilt.Length; i++)
+            {
+                largest = T.Abs(spoilt[i]) > T.Abs(spoilt[largest]) ? i : largest;
             }
 
-            ref T entry = ref output.DX[largest];
+            ref T entry = ref spoilt[largest];
             switch (fault)
             {
                 case Fault.AThousandthOff:
+                case Fault.AThousandthOffInKeys:
+                case Fault.AThousandthOffInValues:
+                case Fault.AThousandthOffInY:
                     entry *= T.CreateTruncating(1.001);
                     break;
                 case Fault.OtherLoss:

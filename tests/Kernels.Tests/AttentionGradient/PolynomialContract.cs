@@ -2,6 +2,7 @@ using System.Numerics;
 using CsCheck;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.AttentionGradient.LowRank;
+using Experiments.Kernels.Contract;
 using Experiments.Kernels.Polynomials;
 using Experiments.Testing;
 
@@ -57,8 +58,8 @@ internal static class PolynomialContract
         AttentionProblem<double> wide = problem.To<double>();
         foreach ((string what, T[] ours, double[] theirs, double[] right, double terms) in ((string, T[], double[], double[], double)[])
             [
-                ("dX", output.DX, plain.DX, gold.Output.DX, GradientBars.Absolute(wide.A1, gold.OfQueries, d)),
-                ("dY", output.DY, plain.DY, gold.Output.DY, GradientBars.Absolute(wide.A3, gold.OfValues, d)),
+                ("dX", output.DX, plain.DX, gold.Output.DX, GradientTerms.Absolute(wide.A1, gold.OfQueries, d)),
+                ("dY", output.DY, plain.DY, gold.Output.DY, GradientTerms.Absolute(wide.A3, gold.OfValues, d)),
                 ("dQ", output.DQ!, plain.DQ!, gold.Output.DQ!, gold.OfQueries.Max()),
                 ("dK", output.DK!, plain.DK!, gold.Output.DK!, gold.OfKeys.Max()),
                 ("dV", output.DV!, plain.DV!, gold.Output.DV!, gold.OfValues.Max()),
