@@ -15,6 +15,26 @@ internal static class Answers
     // Widths are taken from so many rows; a longer cell further down is not cut, it only shifts its line.
     private const int RowsForWidths = 500;
 
+    /// <summary>Writes an answer to standard output: all of it or, when it fails within what can be held back, nothing. Of a longer one
+    /// standard error says that it is not whole.</summary>
+    /// <param name="write">Writes it and returns the number of rows.</param>
+    public static async Task<long> WriteWholeAsync(Terminal terminal, Func<TextWriter, Task<long>> write)
+    {
+        await using HeldWriter held = new(terminal.Out);
+        try
+        {
+            long count = await write(held);
+            held.Release();
+            return count;
+        }
+        catch (Exception fault) when (held.Released && !ErrorBoundary.IsBrokenPipe(fault))
+        {
+            await terminal.Out.FlushAsync(CancellationToken.None);
+            terminal.Notice("What was printed is only the answer's beginning; it failed on the way:");
+            throw;
+        }
+    }
+
     /// <returns>The number of rows.</returns>
     public static async Task<long> WriteTableAsync(ResultRows rows, TextWriter output, CancellationToken cancellation)
     {

@@ -110,6 +110,30 @@ public sealed class StoredSweepTests(StoredSweep stored) : IClassFixture<StoredS
     }
 
     [Theory]
+    [InlineData("--json")]
+    [InlineData("--csv")]
+    [InlineData(null)]
+    public async Task A_query_that_fails_at_its_third_row_prints_no_half_of_an_answer(string? format)
+    {
+        string[] args = ["query", "select 1/(3-i) as quotient from generate_series(1, 5) i", .. (format is null ? [] : (string[])[format])];
+        Assert.Contains("division by zero", (await stored.CliAsync(args)).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("--json")]
+    [InlineData("--csv")]
+    public async Task A_long_answer_that_fails_late_is_said_to_be_cut_and_never_reads_as_whole(string format)
+    {
+        const string Sql = "select repeat('x', 1000000) as long, 1/(9-i) as quotient from generate_series(1, 20) i";
+        Ran ran = (await stored.CliAsync("query", Sql, format)).Expect(ExitCode.Invalid);
+        Assert.InRange(ran.Out.Length, 4_000_000, 9_000_000);
+        Assert.Equal(2, ran.ErrorLines.Length);
+        Assert.Contains("only the answer's beginning", ran.ErrorLines[0], StringComparison.Ordinal);
+        Assert.Contains("division by zero", ran.ErrorLines[1], StringComparison.Ordinal);
+        Assert.False(ran.Out.TrimEnd().EndsWith(']'));
+    }
+
+    [Theory]
     [InlineData("delete from trial")]
     [InlineData("COMMIT; DELETE FROM experiments.trial")]
     [InlineData("commit")]

@@ -67,7 +67,8 @@ internal static class ExportVerb
             long rows = 0;
             if (file is null)
             {
-                rows = await WriteAsync(store, sweep, chosen, terminal.Out, invocation.Cancellation);
+                rows = await Answers.WriteWholeAsync(
+                    terminal, output => WriteAsync(store, sweep, chosen, output, invocation.Cancellation));
             }
             else
             {

@@ -49,21 +49,12 @@ internal static class QueryVerb
     private static async Task WriteAsync(
         ResultRows rows, bool json, bool csv, Terminal terminal, CancellationToken cancellation)
     {
-        if (json)
+        long count = await Answers.WriteWholeAsync(terminal, output => json ? Answers.WriteJsonAsync(rows, output, cancellation)
+            : csv ? Answers.WriteCsvAsync(rows, output, cancellation)
+            : Answers.WriteTableAsync(rows, output, cancellation));
+        if (!json && !csv && terminal.OutIsTerminal)
         {
-            await Answers.WriteJsonAsync(rows, terminal.Out, cancellation);
-        }
-        else if (csv)
-        {
-            await Answers.WriteCsvAsync(rows, terminal.Out, cancellation);
-        }
-        else
-        {
-            long count = await Answers.WriteTableAsync(rows, terminal.Out, cancellation);
-            if (terminal.OutIsTerminal)
-            {
-                await terminal.Out.WriteLineAsync($"({Format.Count(count)} row{(count == 1 ? "" : "s")})");
-            }
+            await terminal.Out.WriteLineAsync($"({Format.Count(count)} row{(count == 1 ? "" : "s")})");
         }
     }
 }
