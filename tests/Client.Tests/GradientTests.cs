@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Experiments.Client.Tests.Driving;
 
@@ -96,7 +97,7 @@ public sealed class GradientTests : IDisposable
     public static TheoryData<string> BadInputs =>
     [
         "missing folder", "missing file", "wrong rows", "wrong columns", "one dimension", "fortran", "big-endian", "truncated",
-        "trailing", "integers", "nan", "infinity", "empty", "not npy", "zero rows",
+        "trailing", "integers", "nan", "infinity", "empty", "not npy", "zero rows", "pipe",
     ];
 
     [Theory]
@@ -132,7 +133,14 @@ public sealed class GradientTests : IDisposable
             }
         }
 
-        if (fault == "missing folder")
+        if (fault == "pipe")
+        {
+            File.Delete(file);
+            using Process made = Process.Start("mkfifo", [_folder.File("fifo")]);
+            await made.WaitForExitAsync(TestContext.Current.CancellationToken);
+            File.CreateSymbolicLink(file, "fifo");
+        }
+        else if (fault == "missing folder")
         {
             folder = _folder.File("nowhere");
         }
@@ -175,6 +183,8 @@ public sealed class GradientTests : IDisposable
         { "--kernel exact --scale sqrt", "d or sqrt-d is needed" },
         { "--kernel exact --mask casual", "Did you mean 'causal'?" },
         { "--kernel low-rank --degree 4 --mask causal", "takes no mask" },
+        { "--kernel low-rank --degree 4 --set degree=5", "degree is given twice, as --degree 4 and as --set degree=5" },
+        { "--kernel low-rank --set degree=4 --set degree=5", "degree is given twice, as --set degree=4 and as --set degree=5" },
     };
 
     [Theory]
@@ -186,6 +196,27 @@ public sealed class GradientTests : IDisposable
         string error = ran.ExpectRefusal(ExitCode.Invalid, 2);
         // A range is said in full: "from 1 to 4096" counts as saying "at least".
         Assert.True(error.Contains(needed, StringComparison.Ordinal) || (needed == "at least" && error.Contains("from 1", StringComparison.Ordinal)), error);
+    }
+
+    [Theory]
+    [InlineData("--kernel reference", "'reference' at n = 4000000")]
+    [InlineData("--kernel exact --threads 1 --check", null)]
+    public async Task Memory_is_checked_before_the_matrices_are_read(string options, string? refusal)
+    {
+        const int N = 4_000_000;
+        foreach (string name in (string[])["a1", "a2", "a3", "e"])
+        {
+            // A header and a hole of the numbers' size, and at its end a number that is none: whoever reads so far says so.
+            byte[] header = Matrices.Npy([], "<f4", false, N, 1);
+            using FileStream file = File.Create(_folder.File(name + ".npy"));
+            file.Write(header);
+            file.SetLength(header.Length + (4L * N));
+            file.Seek(-4, SeekOrigin.End);
+            file.Write(BitConverter.GetBytes(float.NaN));
+        }
+
+        string error = (await Cli.RunAsync(["gradient", "--inputs", _folder.Path, .. options.Split(' ')])).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains(refusal ?? "nan", error, StringComparison.OrdinalIgnoreCase);
     }
 
     [Fact]

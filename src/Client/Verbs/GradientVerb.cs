@@ -130,10 +130,13 @@ internal static class GradientVerb
                     + "It should hold a1.npy, a2.npy, a3.npy, e.npy, x.npy and y.npy.");
             }
 
-            NpyProblems loaded = NpyFolder.LoadStack(folder);
-            AttentionProblem<double>[] problems = [.. loaded.Problems.Select(p => p.With(divisor, causal))];
+            NpyProblems files = NpyFolder.OpenStack(folder);
             Request request = new(chosen, settings, used, invocation.Value(pin),
-                typedPrecision ?? (loaded.BytesPerNumber == 4 ? "float32" : "float64"), invocation.Value(check), file, every, loaded.Stack);
+                typedPrecision ?? (files.BytesPerNumber == 4 ? "float32" : "float64"), invocation.Value(check), file, every, files.Stack);
+
+            // By the headers alone: a machine that has no room for the matrices is not to find out by reading them.
+            CheckMemory(request, new CallShape(files.N, files.D, files.Count, causal));
+            AttentionProblem<double>[] problems = [.. files.Load().Select(p => p.With(divisor, causal))];
             if (request.Precision == "float32")
             {
                 await RunAsync<float>(invocation, problems, request);
@@ -171,7 +174,6 @@ internal static class GradientVerb
         CallShape shape = new(problems[0].N, problems[0].D, problems.Length, problems[0].Causal);
         KernelCost cost = GradientCall.Predict(
             request.Kernel, shape, request.Precision == "float32" ? 4 : 8, request.Threads, request.Settings);
-        CheckMemory(request.Kernel.Name, shape.N, cost.StateBytes);
         Computed<T> computed = await OnItsOwnThread(() => Compute(invocation, inputs, problems, request));
         if (IsAutomatic(request, computed.Facts))
         {
@@ -388,10 +390,7 @@ internal static class GradientVerb
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         (int n, int d) = (inputs[0].N, inputs[0].D);
-        string name = n <= LargestReference ? "reference" : "exact";
-        IGradientKernel kernel = BuiltIn.Kernel(name);
-        CallShape shape = new(n, d, inputs.Length, inputs[0].Causal);
-        CheckMemory(name, n, GradientCall.Predict(kernel, shape, 8, threads, Settings.None).StateBytes);
+        IGradientKernel kernel = ReferenceAt(n);
         GradientOutput<double>[] gold = [.. inputs.Select(_ => new GradientOutput<double>(n, d))];
         GradientCall.Compute(kernel, inputs, Settings.None, gold, new KernelContext(cancellation, threads));
         double loss = gold.Sum(g => g.Loss);
@@ -402,7 +401,7 @@ internal static class GradientVerb
             (forward, largestForward) = Larger((forward, largestForward), Difference(results[i].Forward, gold[i].Forward));
         }
 
-        return new Errors($"{name} float64", absolute, Ratio(absolute, largest),
+        return new Errors($"{kernel.Name} float64", absolute, Ratio(absolute, largest),
             Ratio(Math.Abs(results.Sum(r => r.Loss) - loss), Math.Abs(loss)), Ratio(forward, largestForward));
 
         static (double, double) Larger((double Error, double Size) a, (double Error, double Size) b) =>
@@ -435,13 +434,31 @@ internal static class GradientVerb
         AtomicFile.CheckPlace(path, "--output");
     }
 
-    private static void CheckMemory(string kernel, int n, double stateBytes)
+    /// <summary>What the errors are measured against.</summary>
+    private static IGradientKernel ReferenceAt(int n) => BuiltIn.Kernel(n <= LargestReference ? "reference" : "exact");
+
+    /// <summary>Refuses what this machine has no memory for: the inputs, what comes out, and the most that one of the calls holds.</summary>
+    private static void CheckMemory(Request request, CallShape shape)
     {
-        long available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-        if (stateBytes > available)
+        (double n, double d, int size) = (shape.N, shape.D, request.Precision == "float32" ? 4 : 8);
+        double inputs = shape.Parts * ((4 * n * d) + (2 * d * d)), outputs = shape.Parts * ((n * d) + (2 * d * d));
+        double held = (inputs * (size == 4 ? 12 : 8)) + (size * (outputs + (request.Outputs is null ? 0 : shape.Parts * 3 * n * d)));
+        Refuse(request.Kernel, GradientCall.Predict(request.Kernel, shape, size, request.Threads, request.Settings).StateBytes);
+        if (request.Check)
         {
-            throw CommandException.Invalid($"Kernel '{kernel}' at n = {n} needs {Format.Bytes(stateBytes)}, and this machine has "
-                + $"{Format.Bytes(available)}. Use a kernel that needs less, or a smaller degree.");
+            held += 8 * outputs;
+            IGradientKernel reference = ReferenceAt(shape.N);
+            Refuse(reference, GradientCall.Predict(reference, shape, 8, request.Threads, Settings.None).StateBytes);
+        }
+
+        void Refuse(IGradientKernel kernel, double stateBytes)
+        {
+            long available = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+            if (held + stateBytes > available)
+            {
+                throw CommandException.Invalid($"Kernel '{kernel.Name}' at n = {shape.N} needs {Format.Bytes(held + stateBytes)}, the matrices "
+                    + $"among them, and this machine has {Format.Bytes(available)}. Use a kernel that needs less, or a smaller degree.");
+            }
         }
     }
 

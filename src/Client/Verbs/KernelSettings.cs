@@ -9,16 +9,27 @@ namespace Experiments.Client.Verbs;
 internal static class KernelSettings
 {
     /// <summary>Adds axes typed as AXIS=VALUE.</summary>
-    /// <exception cref="CommandException">There is no equals sign.</exception>
+    /// <exception cref="CommandException">There is no equals sign, or an axis is given twice.</exception>
     public static void Add(Dictionary<string, string?> typed, IReadOnlyList<string> assignments)
     {
+        HashSet<string> set = [];
         foreach (string assignment in assignments)
         {
             int equals = assignment.IndexOf('=', StringComparison.Ordinal);
-            typed[equals > 0
-                ? assignment[..equals].Trim()
-                : throw CommandException.Invalid($"--set '{assignment}': axis=value is needed, such as features=256.")]
-                = assignment[(equals + 1)..].Trim();
+            if (equals < 1)
+            {
+                throw CommandException.Invalid($"--set '{assignment}': axis=value is needed, such as features=256.");
+            }
+
+            (string axis, string value) = (assignment[..equals].Trim(), assignment[(equals + 1)..].Trim());
+            if (typed.GetValueOrDefault(axis) is string other)
+            {
+                string before = set.Contains(axis) ? $"--set {axis}={other}" : $"--{axis} {other}";
+                throw CommandException.Invalid($"{axis} is given twice, as {before} and as --set {axis}={value}; give it once.");
+            }
+
+            typed[axis] = value;
+            set.Add(axis);
         }
     }
 

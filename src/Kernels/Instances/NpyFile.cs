@@ -54,6 +54,13 @@ public sealed partial class NpyFile
 
         try
         {
+            // Opening a pipe waits for whoever writes into it, perhaps for ever. The system gives it, and every device, a length of 0.
+            if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
+            {
+                throw new InvalidDataException(
+                    $"{path} is empty, or a pipe or device; a regular .npy file is needed. Write it with numpy.save.");
+            }
+
             using FileStream file = File.OpenRead(path);
             return Parse(path, file, mostStacked);
         }

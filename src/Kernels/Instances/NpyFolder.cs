@@ -10,16 +10,16 @@ public static class NpyFolder
     /// <exception cref="InvalidDataException">A file is missing or wrong; the message is one sentence for a person.</exception>
     public static (AttentionProblem<double> Problem, int BytesPerNumber) Load(string folder)
     {
-        NpyProblems loaded = Load(folder, mostStacked: 0);
-        return (loaded.Problems[0], loaded.BytesPerNumber);
+        NpyProblems files = Open(folder, mostStacked: 0);
+        return (files.Load()[0], files.BytesPerNumber);
     }
 
-    /// <summary>The same for several problems of one shape: a1, a2, a3 and e of shape (batch, n, d) or (batch, heads, n, d), x and y
-    /// either so stacked or (d, d), one for all.</summary>
+    /// <summary>Reads the headers, and no number yet, of several problems of one shape: a1, a2, a3 and e of shape (batch, n, d) or
+    /// (batch, heads, n, d), x and y either so stacked or (d, d), one for all.</summary>
     /// <exception cref="InvalidDataException">A file is missing or wrong.</exception>
-    public static NpyProblems LoadStack(string folder) => Load(folder, mostStacked: 2);
+    public static NpyProblems OpenStack(string folder) => Open(folder, mostStacked: 2);
 
-    private static NpyProblems Load(string folder, int mostStacked)
+    private static NpyProblems Open(string folder, int mostStacked)
     {
         if (!Directory.Exists(folder))
         {
@@ -28,17 +28,7 @@ public static class NpyFolder
         }
 
         NpyFile a1 = NpyFile.Open(Path.Combine(folder, "a1.npy"), mostStacked);
-        NpyFile[] tall = [a1, Tall("a2"), Tall("a3"), Tall("e")];
-        NpyFile?[] square = [Square("x"), Square("y")];
-        double[]?[] shared = [.. square.Select(f => f is null ? Identity(a1.Columns) : f.Stack.Count == 0 ? f.ReadAll() : null)];
-        AttentionProblem<double>[] problems = new AttentionProblem<double>[a1.Count];
-        for (int i = 0; i < problems.Length; i++)
-        {
-            double[][] m = [.. tall.Select(f => f.ReadOne(i)), .. square.Select((f, which) => shared[which] ?? f!.ReadOne(i))];
-            problems[i] = new(a1.Rows, a1.Columns, m[0], m[1], m[2], m[3], m[4], m[5]);
-        }
-
-        return new NpyProblems(problems, a1.Stack, tall.Concat(square).Max(f => f?.BytesPerNumber ?? 0));
+        return new NpyProblems([a1, Tall("a2"), Tall("a3"), Tall("e")], [Square("x"), Square("y")]);
 
         NpyFile Tall(string name) => Open(name, a1.Rows, "n", mayBeShared: false);
 
@@ -78,7 +68,43 @@ public static class NpyFolder
     }
 }
 
-/// <summary>The problems of a folder, all of one shape.</summary>
-/// <param name="Stack">The sizes before (n, d), such as batch and heads; none for a lone problem.</param>
-/// <param name="BytesPerNumber">The widest found: 4 if every file is float32, else 8.</param>
-public sealed record NpyProblems(IReadOnlyList<AttentionProblem<double>> Problems, IReadOnlyList<int> Stack, int BytesPerNumber);
+/// <summary>The problems of a folder, all of one shape: what the headers say of them, and then their numbers.</summary>
+public sealed class NpyProblems
+{
+    private readonly NpyFile[] _tall;
+    private readonly NpyFile?[] _square;
+
+    internal NpyProblems(NpyFile[] tall, NpyFile?[] square)
+    {
+        _tall = tall;
+        _square = square;
+    }
+
+    public int N => _tall[0].Rows;
+
+    public int D => _tall[0].Columns;
+
+    /// <summary>The sizes before (n, d), such as batch and heads; none for a lone problem.</summary>
+    public IReadOnlyList<int> Stack => _tall[0].Stack;
+
+    /// <summary>How many problems there are.</summary>
+    public int Count => _tall[0].Count;
+
+    /// <summary>The widest found: 4 if every file is float32, else 8.</summary>
+    public int BytesPerNumber => _tall.Concat(_square).Max(f => f?.BytesPerNumber ?? 0);
+
+    /// <summary>Reads all numbers, widened to double.</summary>
+    /// <exception cref="InvalidDataException">One is not finite, or a file has changed.</exception>
+    public AttentionProblem<double>[] Load()
+    {
+        double[]?[] shared = [.. _square.Select(f => f is null ? NpyFolder.Identity(D) : f.Stack.Count == 0 ? f.ReadAll() : null)];
+        AttentionProblem<double>[] problems = new AttentionProblem<double>[Count];
+        for (int i = 0; i < problems.Length; i++)
+        {
+            double[][] m = [.. _tall.Select(f => f.ReadOne(i)), .. _square.Select((f, which) => shared[which] ?? f!.ReadOne(i))];
+            problems[i] = new(N, D, m[0], m[1], m[2], m[3], m[4], m[5]);
+        }
+
+        return problems;
+    }
+}

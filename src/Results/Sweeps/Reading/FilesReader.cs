@@ -196,6 +196,12 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
         string path = Path.Combine(folder, slice.File + ".npy");
         try
         {
+            // Opening a pipe waits for whoever writes into it, perhaps for ever. The system gives it, and every device, a length of 0.
+            if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
+            {
+                throw new FormatException("is empty, or a pipe or device; a regular .npy file is needed: save the matrix with numpy.save.");
+            }
+
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
             (long rows, long columns) = NpyHeader.Read(stream);
             stream.Position = 0;
