@@ -112,6 +112,17 @@ public sealed class SweepRunTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_is_no_connection_string_is_the_users_own_mistake()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        foreach (string[] args in (string[][])[["run", file], ["plan", file], ["list"], ["query", "select 1"], ["database"]])
+        {
+            string error = (await Cli.RunAsync([.. args, "--postgres", "Host=h;Prot=5"])).ExpectRefusal(ExitCode.Invalid, 1);
+            Assert.Contains("no setting 'Prot'. Did you mean 'Port'?", error, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public async Task Plan_counts_and_starts_no_server()
     {
         string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);

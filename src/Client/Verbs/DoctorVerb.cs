@@ -124,7 +124,8 @@ internal static class DoctorVerb
     {
         try
         {
-            NpgsqlConnectionStringBuilder builder = new(named) { Pooling = false, Timeout = 5 };
+            NpgsqlConnectionStringBuilder builder = ConnectionText.Read(named, source);
+            (builder.Pooling, builder.Timeout) = (false, 5);
             await using NpgsqlConnection connection = new(builder.ConnectionString);
             await connection.OpenAsync(invocation.Cancellation);
             return connection.PostgreSqlVersion.Major >= 14
@@ -139,10 +140,9 @@ internal static class DoctorVerb
                 ErrorBoundary.Redact($"{fault.Message.Split('\n')[0].Trim().TrimEnd('.')}. Check {source}, or unset it: a private server is then started."),
                 IsStore: true);
         }
-        catch (Exception fault) when (fault is ArgumentException or FormatException or KeyNotFoundException)
+        catch (ArgumentException fault)
         {
-            return new Check("postgres", false, $"{source} is not an Npgsql connection string",
-                "One looks like Host=db.example.org;Database=experiments;Username=me;Password=...", IsStore: true);
+            return new Check("postgres", false, $"{source} is not what it should be", fault.Message);
         }
     }
 

@@ -280,7 +280,8 @@ public static class Migrator
         string owner, string? privateFolder, string database, string writer, string reader, SchemaState state)
     {
         string? namedReader = Environment.GetEnvironmentVariable("EXPERIMENTS_POSTGRES_READER");
-        string readerAddress = privateFolder is null && namedReader is { Length: > 0 } ? namedReader
+        string readerAddress = privateFolder is null && namedReader is { Length: > 0 }
+            ? ConnectionText.Read(namedReader, "EXPERIMENTS_POSTGRES_READER").ConnectionString
             : state.HasReader ? LogIn(owner, reader, RolePassword(owner, "reader", database))
             : "";
         string writerAddress = state.HasWriter && state.MayMigrate ? LogIn(owner, writer, RolePassword(owner, "writer", database)) : owner;

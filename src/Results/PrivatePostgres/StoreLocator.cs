@@ -7,12 +7,10 @@ namespace Experiments.Results.PrivatePostgres;
 /// <summary>Where results go: the server that was named, or this user's own.</summary>
 public static class StoreLocator
 {
-    private const string Example = "One looks like `Host=db.example.org;Database=experiments;Username=me`, with a Password where the "
-        + "server asks for one.";
-
     /// <summary>Finds the store, starts it if it is the private one, and migrates it.</summary>
     /// <param name="connectionString">EXPERIMENTS_POSTGRES, or null for the private server.</param>
     /// <param name="notice">Gets what takes long, or could not be done, a sentence each.</param>
+    /// <exception cref="ArgumentException">It is no connection string.</exception>
     /// <exception cref="StoreUnavailableException">It could not be reached, started or migrated.</exception>
     public static async Task<StoreAddress> ResolveAsync(
         string? connectionString, Action<string> notice, CancellationToken cancellation)
@@ -28,6 +26,7 @@ public static class StoreLocator
     }
 
     /// <summary>The store, to read from, if it is up and of this build's schema; it is neither started nor migrated. Else null.</summary>
+    /// <exception cref="ArgumentException">It is no connection string.</exception>
     public static async Task<ResultStore?> PeekAsync(string? connectionString, CancellationToken cancellation)
     {
         try
@@ -64,27 +63,7 @@ public static class StoreLocator
 
     private static string Read(string connectionString)
     {
-        NpgsqlConnectionStringBuilder settings;
-        try
-        {
-            settings = new NpgsqlConnectionStringBuilder(connectionString);
-        }
-        catch (Exception fault) when (fault is ArgumentException or FormatException or KeyNotFoundException)
-        {
-            // The parser's own words may quote what it was given, password and all.
-            bool isUri = connectionString.TrimStart().StartsWith("postgres", StringComparison.OrdinalIgnoreCase)
-                && connectionString.Contains("://", StringComparison.Ordinal);
-            throw new StoreUnavailableException($"EXPERIMENTS_POSTGRES (or --postgres) is "
-                + (isUri ? "a postgres:// address, and an Npgsql connection string is needed" : "not an Npgsql connection string")
-                + $". {Example}", fault);
-        }
-
-        if (string.IsNullOrEmpty(settings.Host))
-        {
-            throw new StoreUnavailableException(
-                $"EXPERIMENTS_POSTGRES (or --postgres) names no Host. {Example}");
-        }
-
+        NpgsqlConnectionStringBuilder settings = ConnectionText.Read(connectionString, "EXPERIMENTS_POSTGRES (or --postgres)");
         settings.SearchPath ??= "experiments, public";
         settings.ApplicationName ??= "experiments";
         return settings.ConnectionString;

@@ -26,11 +26,17 @@ public sealed class StoreFaultTests
 
     [Theory]
     [InlineData("postgres://me:hidden@h/db", "is a postgres:// address")]
-    [InlineData("Host=h;Pasword=hidden", "is not an Npgsql connection string")]
+    [InlineData("Host=h;Pasword=hidden", "no setting 'Pasword'. Did you mean 'Password'?")]
     [InlineData("Port=5;Password=hidden", "names no Host")]
-    public async Task What_is_no_connection_string_is_told_without_its_password(string given, string expected)
+    [InlineData("Host=;;=hidden", "its part 3, from character 8 on, is not setting=value")]
+    [InlineData("hidden", "its part 1, from character 1 on, is not setting=value")]
+    [InlineData("Host=h;Password=a;hidden=b", "its part 3, from character 19 on, after the Password, is no setting")]
+    [InlineData("Host=h;Password=a;hidden", "its part 3, from character 19 on, is not setting=value")]
+    [InlineData("Host=h;Port=many;Password=hidden", "its Port is 'many'")]
+    [InlineData("Host=h;Port=70000;Password=hidden", "has Port 70000; one from 1 to 65535 is needed")]
+    public async Task What_is_no_connection_string_is_told_by_its_part_and_without_its_password(string given, string expected)
     {
-        StoreUnavailableException fault = await Assert.ThrowsAsync<StoreUnavailableException>(
+        ArgumentException fault = await Assert.ThrowsAsync<ArgumentException>(
             () => StoreLocator.ResolveAsync(given, _ => { }, TestContext.Current.CancellationToken));
         Assert.Contains(expected, fault.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("hidden", fault.Message, StringComparison.Ordinal);
