@@ -44,8 +44,8 @@ public sealed record CostModel
         return (numbers * DrawSecondsPerNumber) + (reference is Prediction p ? share * p.Flops / FlopsPerSecond : 0);
     }
 
-    /// <summary>Bytes a trial needs: inputs in double, their copy when the trial is float32, output and state; and dQ where its
-    /// errors are estimated from rows.</summary>
+    /// <summary>Bytes a trial needs: inputs in double, their copy when the trial is float32, output and state; dQ where its
+    /// errors are estimated from rows, and dQ, dK and dV where it is asked for all gradients.</summary>
     public static long BytesOf(InstanceSpec instance, TrialSpec trial, Prediction prediction, Measure measure)
     {
         ArgumentNullException.ThrowIfNull(measure);
@@ -53,7 +53,8 @@ public sealed record CostModel
         double d = instance.D;
         int width = trial.Precision == "float32" ? 4 : 8;
         double numbers = instance.Parts * ((4 * n * d) + (2 * d * d)), output = instance.Parts * ((n * d) + (2 * d * d));
-        output += measure.RowsOf(instance) is null ? 0 : instance.Parts * n * d;
+        bool all = trial.Settings.GetValueOrDefault("gradients") is "all";
+        output += instance.Parts * n * d * (all ? 3 : measure.RowsOf(instance) is null ? 0 : 1);
         double bytes = (numbers * 8) + (width == 4 ? numbers * 4 : 0) + (output * width) + prediction.StateBytes;
         return bytes < long.MaxValue ? (long)bytes : long.MaxValue;
     }

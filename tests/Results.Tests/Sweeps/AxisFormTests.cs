@@ -190,6 +190,22 @@ public sealed class AxisFormTests
         Assert.Equal(spec.Hash, back.Hash);
     }
 
+    [Theory]
+    [InlineData("float64", 8)]
+    [InlineData("float32", 4)]
+    public void A_trial_of_all_gradients_needs_room_for_dQ_dK_and_dV_too(string precision, int size)
+    {
+        InstanceSpec instance = new(
+            "uniform", 5000, 2, 1, 0, 1, new Dictionary<string, object> { ["heads"] = 3L }, new Dictionary<string, object>());
+        long Bytes(string gradients, int? rows) => CostModel.BytesOf(
+            instance, new TrialSpec("exact", precision, 1, new Dictionary<string, object> { ["gradients"] = gradients }), new Prediction(1, 1000, null),
+            new Measure { ReferenceRows = rows });
+        Assert.Equal(3 * 3 * 5000 * 2 * size, Bytes("all", null) - Bytes("x", null));
+
+        // dQ is among them, which a sample of rows is judged by.
+        Assert.Equal(Bytes("all", null), Bytes("all", 4096));
+    }
+
     [Fact]
     public void A_sampled_reference_costs_its_share_needs_dQ_and_has_a_key_of_its_own()
     {
