@@ -100,5 +100,5 @@ public static class BuiltInCatalog
         axis.Choices ?? [],
         axis.AppliesTo,
         axis.Required,
-        axis.Word);
+        axis.Word) { NoMoreThan = axis.NoMoreThan };
 }

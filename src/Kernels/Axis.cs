@@ -33,7 +33,11 @@ public sealed record Axis(
     IReadOnlyList<string>? Choices = null,
     (string Axis, IReadOnlyList<string> Words)? AppliesTo = null,
     bool Required = false,
-    string? Word = null);
+    string? Word = null)
+{
+    /// <summary>Null, or another axis of a family's, such as n, that this one may not exceed. The default may: it is then cut to it.</summary>
+    public string? NoMoreThan { get; init; }
+}
 
 /// <summary>The values of a trial's own axes, by name. Values are long, double, string or bool.</summary>
 public sealed class Settings

@@ -19,7 +19,7 @@ public sealed class PlantedFamily : IInstanceFamily
     [
         new("planted_rows", AxisKind.Integer,
             "How many query rows, and as many keys, are aligned so that their logits are exactly B² and −B²; at most n.",
-            Default: (long)Usual, Minimum: 1),
+            Default: (long)Usual, Minimum: 1) { NoMoreThan = "n" },
     ];
 
     public bool NeedsBound => true;

@@ -82,4 +82,8 @@ public sealed record AxisDefinition(
     IReadOnlyList<string> Choices,
     (string Axis, IReadOnlyList<string> Words)? AppliesTo,
     bool Required,
-    string? Word = null);
+    string? Word = null)
+{
+    /// <summary>Null, or another axis of the family that this one may not exceed, its default excepted.</summary>
+    public string? NoMoreThan { get; init; }
+}

@@ -54,7 +54,7 @@ public sealed class SweepExpansion
                 $"The sweep uses the family '{family}', which is not known here. {catalog.NobodyHas(family)}");
         }
 
-        _blocks = [.. spec.Instances.Select(b => new CompiledInstances(b, choices, words))];
+        _blocks = [.. spec.Instances.Select(b => new CompiledInstances(b, catalog.Families.First(f => f.Name == b.Family), choices, words))];
         _kernels = [.. _blocks.Select(b => new CompiledKernels(spec, catalog, b, choices, words))];
         _starts = new long[_blocks.Length];
         for (int b = 0; b < _blocks.Length; b++)

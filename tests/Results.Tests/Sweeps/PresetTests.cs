@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Experiments.Results.Sweeps;
 
 namespace Experiments.Results.Tests.Sweeps;
@@ -44,10 +45,19 @@ public sealed class PresetTests
     [InlineData("a1: tokens[0:m]", "n: 64", "e: tokens", "'m' is not known here.")]
     [InlineData("a1: tokens[0]", "n: 64", "e: tokens", "'tokens[0]' needs rows and columns")]
     [InlineData("a1: README", "n: 64", "e: tokens", "is not a .npy file")]
+    [InlineData("a1: fifo", "n: 64", "e: tokens", "is empty, or a pipe or device; a regular .npy file is needed")]
     public void A_slice_that_does_not_fit_is_a_fault(string a1, string n, string e, string message)
     {
         string folder = Path.Combine(AppContext.BaseDirectory, "Presets", "genesis");
         File.Copy(Path.Combine(folder, "README.md"), Path.Combine(folder, "README.npy"), overwrite: true);
+        if (a1 == "a1: fifo")
+        {
+            // Whoever opened it would wait for ever.
+            File.Delete(Path.Combine(folder, "fifo.npy"));
+            using Process made = Process.Start("mkfifo", [Path.Combine(folder, "fifo.npy")]);
+            made.WaitForExit();
+        }
+
         string text = $"name: f\ninstances:\n  family: files\n  folder: Presets/genesis\n  {n}\n  d: 4\n  {a1}\n  a2: tokens\n  a3: tokens\n  {e}\nkernels: {{kernel: exact}}\n";
         SweepFault fault = Assert.Single(Assert.Throws<SweepFileException>(() => Sweeps.Read(text)).Faults);
         Assert.Contains(message, fault.Message, StringComparison.Ordinal);

@@ -11,7 +11,11 @@ internal static class TestCatalog
             new("gaussian", "Entries normal.", [], NeedsBound: true),
             new("corner", "Entries at the bound.", [], NeedsBound: true),
             new("planted", "A few large logits.",
-                [Axis("planted_keys", AxisKind.Integer, "How many.", 1L, 1, 1000)], NeedsBound: true),
+                [
+                    Axis("planted_keys", AxisKind.Integer, "How many.", 1L, 1, 1000),
+                    Axis("planted_rows", AxisKind.Integer, "How many rows.", 4L, 1) with { NoMoreThan = "n" },
+                ],
+                NeedsBound: true),
             new("files", "Matrices from files.", [], NeedsBound: false),
         ],
         [

@@ -57,7 +57,8 @@ internal sealed record Derivation(
 
 internal sealed record Condition(Evaluation Evaluate, ulong Mask);
 
-internal sealed record FileCheck(Func<double[], PlanFault?> Run, ulong Mask);
+/// <summary>What a combination has to fulfil to be possible: a slice that lies within its file, rows that there are.</summary>
+internal sealed record InstanceCheck(Func<double[], PlanFault?> Run, ulong Mask);
 
 /// <summary>A block of instances with its axes in slots and its expressions compiled.</summary>
 /// <remarks>A dimension is a bit of a mask; each expression knows the dimensions it depends on, so that what depends on few
@@ -71,15 +72,15 @@ internal sealed class CompiledInstances
     private readonly Dictionary<string, (int Slot, ulong Mask, List<(string Name, int Slot)> Leaves)> _names = new(StringComparer.Ordinal);
     private readonly List<(SliceSpec Slice, Evaluation?[] Bounds)> _slices = [];
 
-    public CompiledInstances(InstanceBlock block, IReadOnlySet<string> choices, WordTable words)
+    public CompiledInstances(InstanceBlock block, FamilyDefinition family, IReadOnlySet<string> choices, WordTable words)
     {
         Block = block;
         _words = words;
         Scope = new Dictionary<string, Slot>(StringComparer.Ordinal);
         Columns = new Column[block.Dimensions.Count][];
         Counts = [.. block.Dimensions.Select(d => d.Count), block.Repeats];
-        int family = AddName("family", ValueKind.Word, 0, []);
-        List<(int Slot, double Value)> constants = [(family, words.Code(block.Family))];
+        int familySlot = AddName("family", ValueKind.Word, 0, []);
+        List<(int Slot, double Value)> constants = [(familySlot, words.Code(block.Family))];
         for (int d = 0; d < Columns.Length; d++)
         {
             List<Column> columns = [];
@@ -125,6 +126,7 @@ internal sealed class CompiledInstances
 
         AddInertConditions();
         CompileFiles(compiler);
+        AddLimits(family);
         Template = new double[Scope.Count];
         foreach ((int slot, double value) in constants)
         {
@@ -151,7 +153,7 @@ internal sealed class CompiledInstances
 
     public List<Condition> Conditions { get; } = [];
 
-    public List<FileCheck> Checks { get; } = [];
+    public List<InstanceCheck> Checks { get; } = [];
 
     /// <summary>Slots with the constants in place.</summary>
     public double[] Template { get; }
@@ -301,6 +303,25 @@ internal sealed class CompiledInstances
         }
     }
 
+    /// <summary>Axes that may not exceed another, such as rows to be planted among n.</summary>
+    private void AddLimits(FamilyDefinition family)
+    {
+        foreach (AxisDefinition axis in family.Axes.Where(a => a.NoMoreThan is not null && Has(a.Name) && Has(a.NoMoreThan)))
+        {
+            (int Slot, ulong Mask, List<(string Name, int Slot)> Leaves) own = _names[axis.Name], other = _names[axis.NoMoreThan!];
+            Place place = Block.Dimensions.SelectMany(d => d.Axes).FirstOrDefault(a => a.Type.Name == axis.Name)?.Place
+                ?? Block.Derived.FirstOrDefault(d => d.Type.Name == axis.Name)?.Place ?? Block.Place;
+            double exempt = axis.Default is long usual ? usual : double.NaN;
+            IReadOnlyList<(string Name, int Slot)> leaves = [.. own.Leaves.Union(other.Leaves)];
+            Checks.Add(new InstanceCheck(
+                slots => slots[own.Slot] <= slots[other.Slot] || slots[own.Slot] == exempt
+                    ? null
+                    : new PlanFault(place, $"{axis.Name} is {AxisType.Say(slots[own.Slot])} and may be at most {axis.NoMoreThan} "
+                        + $"({Derivation.Describe(slots, leaves)})."),
+                own.Mask | other.Mask));
+        }
+    }
+
     private void CompileFiles(ExpressionCompiler compiler)
     {
         if (Block.Files is not FilesSpec files)
@@ -324,7 +345,7 @@ internal sealed class CompiledInstances
                 mask |= Dependencies(bound).Mask;
             }
 
-            Checks.Add(new FileCheck(slots => CheckSlice(slice, bounds, files.Contents[slice.File], slots), mask));
+            Checks.Add(new InstanceCheck(slots => CheckSlice(slice, bounds, files.Contents[slice.File], slots), mask));
         }
     }
 

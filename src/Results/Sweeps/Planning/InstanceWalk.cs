@@ -171,7 +171,7 @@ internal sealed class InstanceWalk
     {
         private readonly Derivation[] _derivations = [.. block.Derivations.Where(d => belongs(d.Mask))];
         private readonly Condition[] _conditions = [.. block.Conditions.Where(c => belongs(c.Mask))];
-        private readonly FileCheck[] _checks = [.. block.Checks.Where(c => belongs(c.Mask))];
+        private readonly InstanceCheck[] _checks = [.. block.Checks.Where(c => belongs(c.Mask))];
 
         public int[] Dimensions { get; } = dimensions;
 

@@ -18,6 +18,9 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
     /// <summary>The longest axis whose values are looked at one by one.</summary>
     private const int MostValues = 1_000_000;
 
+    // 2^1023 is the last that a double holds.
+    private const int MostExponent = 1000;
+
     private static readonly string[] Forms = ["range", "linspace", "logspace", "pow2"];
 
     private readonly HashSet<object> _seen = [];
@@ -301,9 +304,11 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
         for (int i = 0; i < list.Items.Count; i++)
         {
             double value = i == 0 ? lo : i == 1 ? hi : step;
-            if (!double.IsInteger(value) || Math.Abs(value) > 1000)
+            if (!double.IsInteger(value) || Math.Abs(value) > MostExponent)
             {
-                faults.Add(list.Items[i].Place, $"pow2 was given {AxisType.Say(value)} and needs whole exponents.");
+                faults.Add(
+                    list.Items[i].Place,
+                    $"pow2 was given {AxisType.Say(value)} and needs whole exponents of 2 from -{MostExponent} to {MostExponent}: [1, 12] is 2 to 4096.");
                 return null;
             }
         }

@@ -165,7 +165,15 @@ internal sealed class ScalarReader(FaultList faults, IReadOnlySet<string> words)
 
         if (Measured(scalar.Value, Durations) is double seconds && seconds <= 366 * 86400.0)
         {
-            return TimeSpan.FromTicks((long)Math.Round(seconds * TimeSpan.TicksPerSecond));
+            TimeSpan time = TimeSpan.FromTicks((long)Math.Round(seconds * TimeSpan.TicksPerSecond));
+            if (time == TimeSpan.Zero && seconds > 0)
+            {
+                // Rounded to nothing it would pass for a 0, which means something of its own.
+                faults.Add(scalar.Place, $"{what} is '{scalar.Value}' and needs at least 100ns, such as 50ms, 1.5s, 2min or 1h.");
+                return null;
+            }
+
+            return time;
         }
 
         if (scalar.Value.Trim() is "0" or "0.0")
