@@ -38,7 +38,7 @@ internal static class Answers
     /// <returns>The number of rows.</returns>
     public static async Task<long> WriteTableAsync(ResultRows rows, TextWriter output, CancellationToken cancellation)
     {
-        List<ResultColumn> columns = Distinct(rows.Columns);
+        List<ResultColumn> columns = [.. Distinct(rows.Columns).Select(c => c with { Name = Format.OneLine(c.Name) })];
         List<string[]> head = [];
         int[]? widths = null;
         long count = 0;
@@ -143,8 +143,7 @@ internal static class Answers
         || column.Type == typeof(long) || column.Type == typeof(float) || column.Type == typeof(double)
         || column.Type == typeof(decimal);
 
-    private static string Cell(object? value) => Format.Value(value).Replace("\r", "", StringComparison.Ordinal)
-        .Replace("\n", "\\n", StringComparison.Ordinal);
+    private static string Cell(object? value) => Format.OneLine(Format.Value(value));
 
     private static int[] WriteHead(TextWriter output, List<ResultColumn> columns, List<string[]> head)
     {

@@ -35,10 +35,10 @@ internal static partial class ErrorBoundary
         try
         {
             terminal.Out.Flush();
-            terminal.Error.WriteLine(Redact(message.TrimEnd()));
+            terminal.Error.WriteLine(Format.Shown(Redact(message.TrimEnd())));
             if (verbose)
             {
-                terminal.Error.WriteLine(Redact(fault.ToString()));
+                terminal.Error.WriteLine(Format.Shown(Redact(fault.ToString())));
             }
         }
         catch (IOException)

@@ -19,7 +19,7 @@ internal static class UsageErrors
 
         foreach (string line in Lines(parsed, command, path, nothingTyped).Distinct())
         {
-            terminal.Error.WriteLine(line);
+            terminal.Error.WriteLine(Format.Shown(line));
         }
 
         terminal.Error.WriteLine($"Help: {path} --help");

@@ -109,6 +109,18 @@ public sealed class StoredSweepTests(StoredSweep stored) : IClassFixture<StoredS
         Assert.Contains("{{1,2,3},{4,NULL,6}}", (await stored.CliAsync("query", Sql)).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_table_shows_what_would_steer_the_terminal_and_files_hold_it_as_it_is()
+    {
+        const string Sql = "select E'a\\x1b[31mb\\tc\\nd' as \"x\u001b[1m\"";
+        string[] table = (await stored.CliAsync("query", Sql)).Expect(ExitCode.Done).Out.Split('\n');
+        Assert.Equal(("x\\u001b[1m", "a\\u001b[31mb\\tc\\nd"), (table[0], table[2]));
+        Assert.Equal("x\u001b[1m\n\"a\u001b[31mb\tc\nd\"\n", (await stored.CliAsync("query", Sql, "--csv")).Expect(ExitCode.Done).Out);
+        JsonNode json = JsonNode.Parse((await stored.CliAsync("query", Sql, "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.Equal("a\u001b[31mb\tc\nd", (string)json[0]!["x\u001b[1m"]!);
+        Assert.Contains("no sweep '\\u001b[31m'", (await stored.CliAsync("show", "\u001b[31m")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData("--json")]
     [InlineData("--csv")]

@@ -8,6 +8,24 @@ namespace Experiments.Client.Tests;
 public sealed class TerminalTests
 {
     [Theory]
+    [InlineData("\u001b[2J\u001b]0;owned\a", "\\u001b[2J\\u001b]0;owned\\u0007")]
+    [InlineData("\u009b31mred", "\\u009b31mred")]
+    [InlineData("exe\u202efdp.sh\u2028\0\u007f", "exe\\u202efdp.sh\\u2028\\u0000\\u007f")]
+    [InlineData("größer\tals, 数\n😀", "größer\tals, 数\n😀")]
+    public void What_would_steer_a_terminal_is_shown(string text, string shown)
+    {
+        Assert.Equal(shown, Format.Shown(text));
+        foreach (bool person in (bool[])[false, true])
+        {
+            using StringWriter output = new();
+            using Terminal terminal = new() { Out = output, Error = output, OutIsTerminal = person, Width = 200 };
+            new TextTable().Left("name", "c" + text).Row("a", text).Write(terminal, text);
+            terminal.Notice(text);
+            Assert.DoesNotContain(output.ToString(), c => c != '\n' && (char.IsControl(c) || c is '\u202e' or '\u2028') && !(c == '\t' && text.Contains(c)));
+        }
+    }
+
+    [Theory]
     [InlineData(0.0, "0")]
     [InlineData(1.0, "1.00")]
     [InlineData(12.345, "12.3")]

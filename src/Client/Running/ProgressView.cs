@@ -101,7 +101,7 @@ internal sealed class ProgressView(Terminal terminal, string title)
     private async Task LiveAsync(Func<RunSnapshot?> snapshot, Task running)
     {
         IAnsiConsole console = Rendering.Console(terminal.Error, terminal, interactive: true);
-        await console.Live(new Text(title)).AutoClear(true).StartAsync(async context =>
+        await console.Live(new Text(Format.Shown(title))).AutoClear(true).StartAsync(async context =>
         {
             while (!running.IsCompleted)
             {
@@ -117,7 +117,7 @@ internal sealed class ProgressView(Terminal terminal, string title)
 
     private Rows Block(RunSnapshot? now)
     {
-        List<IRenderable> lines = [new Markup($"[bold]{Markup.Escape(title)}[/]")];
+        List<IRenderable> lines = [new Markup($"[bold]{Markup.Escape(Format.Shown(title))}[/]")];
         if (now is null)
         {
             lines.Add(new Text("starting"));

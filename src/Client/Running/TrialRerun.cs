@@ -181,7 +181,7 @@ internal static class TrialRerun
             return;
         }
 
-        terminal.Out.WriteLine($"Trial {trial} of sweep {sweep.Id}, '{sweep.Name}': {place.Trial} on {Describe.Instance(place.Instance.Instance)}");
+        terminal.Out.WriteLine($"Trial {trial} of sweep {sweep.Id}, '{Format.Shown(sweep.Name)}': {place.Trial} on {Describe.Instance(place.Instance.Instance)}");
         terminal.Out.WriteLine();
         TextTable table = new TextTable().Left("").Right("stored", "now");
         foreach (Compared column in Columns)

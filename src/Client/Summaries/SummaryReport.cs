@@ -36,10 +36,10 @@ internal static class SummaryReport
         TextWriter output = terminal.Out;
         SweepFacts facts = summary.Stored.Facts;
         SweepListing sweep = facts.Sweep;
-        output.WriteLine($"Sweep {sweep.Id}, {sweep.Name}: {SweepJson.Word(sweep.State)}");
+        output.WriteLine($"Sweep {sweep.Id}, {Format.Shown(sweep.Name)}: {SweepJson.Word(sweep.State)}");
         if (facts.Question is not null)
         {
-            output.WriteLine(facts.Question);
+            output.WriteLine(Format.Shown(facts.Question));
         }
 
         long stored = sweep.Done + sweep.Failed + sweep.Skipped;
@@ -49,7 +49,7 @@ internal static class SummaryReport
             + (sweep.FinishedAt is DateTimeOffset finished ? $", finished after {Format.Duration(finished - sweep.CreatedAt)}." : "."));
         foreach (NodeShare node in summary.Stored.Nodes)
         {
-            output.WriteLine($"Ran on {node.Node.Host}: {Describe(node.Node.Facts)}");
+            output.WriteLine($"Ran on {Format.Shown($"{node.Node.Host}: {Describe(node.Node.Facts)}")}");
         }
 
         if (summary.Stored.Configurations.Count > 0)

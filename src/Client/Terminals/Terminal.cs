@@ -62,7 +62,7 @@ public sealed class Terminal : IDisposable
     }
 
     /// <summary>A line to standard error: what a person should know, but a pipe should not.</summary>
-    public void Notice(string text) => Error.WriteLine(text);
+    public void Notice(string text) => Error.WriteLine(Format.Shown(text));
 
     public void Dispose() => Interrupts.Dispose();
 

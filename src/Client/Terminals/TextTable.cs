@@ -23,7 +23,13 @@ public sealed class TextTable
             throw new ArgumentException($"A row of {cells.Length} cells was given to a table of {_columns.Count} columns.");
         }
 
-        _rows.Add(cells.ToArray());
+        string[] row = cells.ToArray();
+        for (int c = 0; c < row.Length; c++)
+        {
+            row[c] = Format.Shown(row[c]);
+        }
+
+        _rows.Add(row);
         return this;
     }
 
@@ -32,7 +38,7 @@ public sealed class TextTable
     {
         if (title is not null)
         {
-            terminal.Out.WriteLine(title);
+            terminal.Out.WriteLine(Format.Shown(title));
         }
 
         if (terminal.OutIsTerminal && LeastWidth() <= terminal.Width)
@@ -49,7 +55,7 @@ public sealed class TextTable
     {
         foreach (string name in names)
         {
-            _columns.Add((name, right));
+            _columns.Add((Format.OneLine(name), right));
         }
 
         return this;
@@ -93,7 +99,7 @@ public sealed class TextTable
         int[] widths = new int[_columns.Count];
         for (int c = 0; c < widths.Length; c++)
         {
-            widths[c] = _rows.Select(r => OneLine(r[c]).Length).Append(_columns[c].Name.Length).Max();
+            widths[c] = _rows.Select(r => Format.OneLine(r[c]).Length).Append(_columns[c].Name.Length).Max();
         }
 
         WriteLine(output, [.. _columns.Select(c => c.Name)], widths);
@@ -108,17 +114,11 @@ public sealed class TextTable
     {
         for (int c = 0; c < cells.Length; c++)
         {
-            string cell = OneLine(cells[c]);
+            // A row is a line: what reads the pipe splits on it.
+            string cell = Format.OneLine(cells[c]);
             bool last = c == cells.Length - 1;
             output.Write(_columns[c].Right ? cell.PadLeft(widths[c]) : last ? cell : cell.PadRight(widths[c]));
             output.Write(last ? "\n" : "  ");
         }
     }
-
-    // A row is a line: what reads the pipe splits on it.
-    private static string OneLine(string cell) =>
-        cell.AsSpan().ContainsAny('\n', '\r', '\t')
-            ? cell.Replace("\r", "", StringComparison.Ordinal).Replace("\n", "\\n", StringComparison.Ordinal)
-                .Replace("\t", "\\t", StringComparison.Ordinal)
-            : cell;
 }

@@ -362,7 +362,7 @@ internal static class GradientVerb
                 + (GradientFiles.Missing(written) is { Length: > 0 } missing ? $"; {request.Kernel.Name} gives no {missing}" : ""));
         }
 
-        void Fact(string name, string value) => output.WriteLine($"{name,-11} {value}");
+        void Fact(string name, string value) => output.WriteLine($"{name,-11} {Format.Shown(value)}");
     }
 
     private static double Time<T>(

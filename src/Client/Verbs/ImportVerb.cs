@@ -72,7 +72,7 @@ internal static class ImportVerb
             return;
         }
 
-        output.WriteLine($"Sweep {imported.Id}, '{imported.Name}': {Format.Count(imported.Stored)} of {Format.Count(imported.Trials, "trial")} imported; "
+        output.WriteLine($"Sweep {imported.Id}, '{Format.Shown(imported.Name)}': {Format.Count(imported.Stored)} of {Format.Count(imported.Trials, "trial")} imported; "
             + $"it was sweep {manifest.SweepId} of its store.");
         if (imported.State == SweepState.Done)
         {

@@ -158,7 +158,7 @@ internal static class PlanVerb
     {
         TextWriter output = terminal.Out;
         SweepCounts counts = forecast.Counts;
-        output.WriteLine(spec.Question is null ? spec.Name : $"{spec.Name}: {spec.Question}");
+        output.WriteLine(Format.Shown(spec.Question is null ? spec.Name : $"{spec.Name}: {spec.Question}"));
         output.WriteLine();
         Fact("instances", Format.Count(counts.Instances)
             + (counts.FilteredInstances > 0 ? $" ({Format.Count(counts.FilteredInstances)} filtered out)" : ""));

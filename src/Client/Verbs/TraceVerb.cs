@@ -131,7 +131,7 @@ internal static class TraceVerb
             output.WriteLine($"{row.Text("kernel")} {row.Text("precision")}"
                 + (row["degree"] is int degree ? $" degree {degree}" : "")
                 + $" at n = {row["n"]}, d = {row["d"]}: {row.Text("status")}, {Format.Seconds(row.Real("seconds_median"))} a call"
-                + (row.Text("reason") is string reason ? $" ({reason})" : ""));
+                + (row.Text("reason") is string reason ? $" ({Format.Shown(reason)})" : ""));
         }
 
         output.WriteLine();
@@ -155,7 +155,7 @@ internal static class TraceVerb
 
             foreach (Node node in nodes.Where(n => n.Span.Error is not null).Take(5))
             {
-                output.WriteLine($"{node.Span.Name}: {node.Span.Error}");
+                output.WriteLine(Format.Shown($"{node.Span.Name}: {node.Span.Error}"));
             }
         }
 
