@@ -79,6 +79,12 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
             ["plugins"] = Parsed.GetResult(GlobalOptions.Plugins) is null ? null : Parsed.GetValue(GlobalOptions.Plugins),
         });
         Terminal.Color &= settings.Color ?? true;
+        if (settings.OtlpEndpoint is { Value: string endpoint } otlp && otlp.Source == settings.File)
+        {
+            // OpenTelemetry reads the environment alone, and all else that goes with the endpoint is there.
+            Environment.SetEnvironmentVariable("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        }
+
         return settings;
     }
 

@@ -17,7 +17,8 @@ public enum SweepEnding
 
 /// <param name="Progress">As the store had it at the end.</param>
 /// <param name="SpansDropped">Spans that were not stored, because the queue was full or the store refused them.</param>
-public sealed record SweepEnd(SweepEnding Ending, SweepProgress Progress, long SpansDropped);
+/// <param name="OtlpFault">Null, or why what should have gone by OTLP did not all arrive.</param>
+public sealed record SweepEnd(SweepEnding Ending, SweepProgress Progress, long SpansDropped, string? OtlpFault = null);
 
 /// <summary>One moment of a running sweep, for a live view. Making one costs microseconds and touches no database.</summary>
 /// <param name="Total">Trials of the sweep.</param>

@@ -64,6 +64,9 @@ public sealed class ClusterSilo : IAsyncDisposable
     /// <summary>Where health is served, with the port that was taken; null for nowhere.</summary>
     public IPEndPoint? Health => _health?.Endpoint;
 
+    /// <summary>Null, or why what should have gone by OTLP did not all arrive.</summary>
+    public string? OtlpFault => _host.Services.GetRequiredService<SiloTelemetry>().OtlpFault;
+
     internal IServiceProvider Services => _host.Services;
 
     /// <summary>Joins the cluster. The store stays the caller's to dispose, after the silo.</summary>

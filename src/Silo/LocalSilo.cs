@@ -103,7 +103,7 @@ public sealed class LocalSilo : IAsyncDisposable
     {
         SweepEnd end = await _worker.RunAsync(sweepId, finishRunning, now);
         _telemetry.Flush(TimeSpan.FromSeconds(5));
-        return end with { SpansDropped = _telemetry.Spans.Dropped };
+        return end with { SpansDropped = _telemetry.Spans.Dropped, OtlpFault = _telemetry.OtlpFault };
     }
 
     /// <summary>The sweep that <see cref="RunAsync"/> is at, or was last at; null before the first.</summary>

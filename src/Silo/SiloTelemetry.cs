@@ -16,10 +16,20 @@ public sealed class SiloTelemetry : IDisposable
 
     private readonly TracerProvider _traces;
     private readonly MeterProvider? _metrics;
+    private readonly OtlpFaults? _faults;
+    private readonly string? _refusal;
+    private bool _silent;
 
     public SiloTelemetry(StoreHandle stores)
     {
-        bool otlp = !string.IsNullOrWhiteSpace(Environment.GetEnvironmentVariable(OtlpEndpoint));
+        string? endpoint = Environment.GetEnvironmentVariable(OtlpEndpoint);
+        bool otlp = !string.IsNullOrWhiteSpace(endpoint);
+        if (otlp && !(Uri.TryCreate(endpoint, UriKind.Absolute, out Uri? address) && address.Scheme is "http" or "https"))
+        {
+            // The SDK would send to localhost instead, without a word.
+            (otlp, _refusal) = (false, "an address such as http://localhost:4317 is needed");
+        }
+
         ResourceBuilder resource = ResourceBuilder.CreateEmpty()
             .AddService("experiments", serviceInstanceId: $"{Environment.MachineName}/{Environment.ProcessId}")
             .AddEnvironmentVariableDetector();
@@ -31,6 +41,7 @@ public sealed class SiloTelemetry : IDisposable
             .AddProcessor(Spans);
         if (otlp)
         {
+            _faults = new OtlpFaults();
             traces.AddOtlpExporter();
             ExperimentsTelemetry.Meter.CreateObservableCounter(
                 "experiments.spans.dropped", () => Spans.Dropped, "{span}", "Spans that were not stored.");
@@ -46,17 +57,21 @@ public sealed class SiloTelemetry : IDisposable
 
     public ShardSpanProcessor Spans { get; }
 
+    /// <summary>Null, or why what should have gone by OTLP did not all arrive.</summary>
+    public string? OtlpFault => _refusal ?? _faults?.Last ?? (_silent ? "it does not answer" : null);
+
     /// <summary>Stores what is still queued; what cannot be in that time counts as dropped.</summary>
     public void Flush(TimeSpan within)
     {
         _traces.ForceFlush((int)within.TotalMilliseconds);
-        _metrics?.ForceFlush((int)within.TotalMilliseconds);
+        _silent = _metrics?.ForceFlush((int)within.TotalMilliseconds) == false;
     }
 
     public void Dispose()
     {
         _traces.Dispose();
         _metrics?.Dispose();
+        _faults?.Dispose();
     }
 
     /// <summary>Records a trace that one of our own spans begins, and none that a bare grain call does: those are leases and

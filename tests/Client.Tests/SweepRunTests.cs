@@ -111,6 +111,19 @@ public sealed class SweepRunTests : IAsyncLifetime
         }
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_collector_that_nobody_runs_gets_one_line_whoever_named_it(bool inFile)
+    {
+        const string Nobody = "http://me:hidden@127.0.0.1:9";
+        string source = inFile ? _folder.Write("config.yaml", $"otlp_endpoint: {Nobody}") : "OTEL_EXPORTER_OTLP_ENDPOINT";
+        Ran ran = (await ClientProcess.RunAsync(
+            new Dictionary<string, string?>(_environment) { [inFile ? "EXPERIMENTS_CONFIG" : source] = inFile ? source : Nobody },
+            "run", _folder.Write("tiny.yaml", StoredSweep.Tiny))).Expect(ExitCode.Done);
+        Assert.Contains($"reached the collector at 'http://me:***@127.0.0.1:9' ({source}): ", Assert.Single(ran.ErrorLines, l => l.Contains("collector")), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task What_is_no_connection_string_is_the_users_own_mistake()
     {

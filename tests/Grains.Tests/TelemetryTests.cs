@@ -24,7 +24,8 @@ public sealed class TelemetryTests
     public async Task Spans_and_metrics_go_by_OTLP_when_an_endpoint_is_set()
     {
         using Collector collector = new();
-        await RunAsync(collector.Address);
+        SweepEnd end = await RunAsync(collector.Address);
+        Assert.Null(end.OtlpFault);
         Assert.Contains(collector.Posts, p => p.Path == "/v1/traces" && p.Body.Contains("kernel slow", StringComparison.Ordinal));
         Assert.Contains(collector.Posts, p => p.Path == "/v1/traces" && p.Body.Contains("IShardGrain/Start", StringComparison.Ordinal));
         Assert.Contains(collector.Posts, p => p.Path == "/v1/metrics" && p.Body.Contains("experiments.trial.duration", StringComparison.Ordinal));
@@ -40,6 +41,15 @@ public sealed class TelemetryTests
         SweepEnd end = await RunAsync(nobody);
         Assert.Equal(8, end.Progress.Done);
         Assert.Equal(0, end.SpansDropped);
+        Assert.StartsWith("Connection refused", end.OtlpFault, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_endpoint_that_is_no_address_sends_nothing_to_anyone()
+    {
+        SweepEnd end = await RunAsync("collector");
+        Assert.Equal(8, end.Progress.Done);
+        Assert.Equal("an address such as http://localhost:4317 is needed", end.OtlpFault);
     }
 
     [Fact]

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Experiments.Client.Summaries;
+using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
 using Experiments.Grains;
 using Experiments.Results.Outcomes;
@@ -98,6 +99,18 @@ internal static class SweepRunner
         : progress.Failed + progress.Skipped > 0 ? ExitCode.SomeFailed
         : ExitCode.Done;
 
+    /// <summary>One line for all that a collector did not get.</summary>
+    public static void TellOfOtlp(Invocation invocation, string? fault)
+    {
+        if (fault is not null)
+        {
+            Setting collector = invocation.Settings.OtlpEndpoint;
+            invocation.Terminal.Notice(ErrorBoundary.Redact(
+                $"Not all traces and metrics reached the collector at '{collector.Value}' ({collector.Source}): {fault}. The store has the traces; "
+                + "'experiments doctor' looks for the collector."));
+        }
+    }
+
     private static async Task<ResultStore> OpenAsync(Task<StoreAddress> address, CancellationToken cancellation) =>
         await ResultStore.OpenAsync(await address, cancellation);
 
@@ -110,6 +123,7 @@ internal static class SweepRunner
                 + "could not take them in time.");
         }
 
+        TellOfOtlp(invocation, end.OtlpFault);
         if (end.Ending != SweepEnding.Done)
         {
             SweepProgress progress = end.Progress;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Net;
 using System.Net.Sockets;
 using Experiments.Client.Configuration;
+using Experiments.Client.Running;
 using Experiments.Client.Terminals;
 using Experiments.Results.Store;
 using Experiments.Silo;
@@ -108,6 +109,7 @@ internal static class SiloVerb
 
             await Task.Delay(Timeout.InfiniteTimeSpan, terminal.Clock, over.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             await silo.StopAsync(interrupts.Now);
+            SweepRunner.TellOfOtlp(invocation, silo.OtlpFault);
             return ExitCode.Done;
         }
         catch (OperationCanceledException) when (interrupts.Finish.IsCancellationRequested)
