@@ -10,6 +10,9 @@ namespace Experiments.Client;
 /// <param name="Folder">What relative folders in it are relative to.</param>
 public sealed record SweepSource(string Name, string Text, string Folder)
 {
+    // As deep as a sweep file may be nested.
+    private const int DeepestKey = 32;
+
     /// <summary>Where the presets lie: beside the program.</summary>
     public static string PresetFolder => Path.Combine(AppContext.BaseDirectory, "Sweeps");
 
@@ -66,25 +69,43 @@ public sealed record SweepSource(string Name, string Text, string Folder)
     // Paths are keys joined by dots, list items by their number from 0: instances.bound=[1,2], kernels.1.degree=4.
     private static string WithOverrides(string name, string text, IReadOnlyList<string> overrides)
     {
-        YamlStream yaml = [];
+        YamlStream yaml;
         try
         {
-            yaml.Load(new StringReader(text));
+            yaml = YamlText.Load(text);
         }
         catch (YamlException fault)
         {
             throw CommandException.Invalid($"{name}:{fault.Start.Line}:{fault.Start.Column}: {fault.Message}", fault);
         }
 
+        if (yaml.Documents.Count == 0)
+        {
+            throw CommandException.Invalid($"{name}:1:1: The file is empty; there is nothing to --set.");
+        }
+
+        Dictionary<string, string> seen = new(StringComparer.Ordinal);
         foreach (string change in overrides)
         {
             int equals = change.IndexOf('=', StringComparison.Ordinal);
-            if (equals < 1 || yaml.Documents.Count == 0)
+            if (equals < 1)
             {
                 throw CommandException.Invalid($"--set '{change}': key=value is needed, such as measure.rounds=3.");
             }
 
-            Apply(yaml.Documents[0].RootNode, change[..equals].Trim().Split('.'), ValueOf(change, change[(equals + 1)..]), change);
+            string key = change[..equals].Trim();
+            if (!seen.TryAdd(key, change))
+            {
+                throw CommandException.Invalid($"--set gives {key} twice, '{seen[key]}' and '{change}'; give it once, a list for several values.");
+            }
+
+            string[] path = key.Split('.');
+            if (path.Length > DeepestKey)
+            {
+                throw CommandException.Invalid($"--set was given a key of {path.Length} parts; no key of a sweep file has more than {DeepestKey}.");
+            }
+
+            Apply(yaml.Documents[0].RootNode, path, ValueOf(change, change[(equals + 1)..]), change);
         }
 
         using StringWriter writer = new();
@@ -99,8 +120,7 @@ public sealed record SweepSource(string Name, string Text, string Folder)
     {
         try
         {
-            YamlStream value = [];
-            value.Load(new StringReader(text));
+            YamlStream value = YamlText.Load(text);
             return value.Documents.Count > 0 ? value.Documents[0].RootNode : new YamlScalarNode("");
         }
         catch (YamlException fault)

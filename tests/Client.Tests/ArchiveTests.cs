@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json.Nodes;
 using Experiments.Client.Tests.Driving;
@@ -99,9 +100,15 @@ public sealed class ArchiveTests(StoredSweep stored) : IClassFixture<StoredSweep
         bytes[bytes.Length / 3] ^= 1;
         await File.WriteAllBytesAsync(changed, bytes, Cancellation);
         string text = stored.Folder.Write("text.zip", StoredSweep.Tiny);
+        string pipe = stored.Folder.File("pipe.zip");
+        using (Process made = Process.Start("mkfifo", [pipe]))
+        {
+            await made.WaitForExitAsync(Cancellation);
+        }
+
         foreach ((string file, string said) in new[]
         {
-            (cut, "is not an archive of a sweep, or is cut short"), (changed, "is damaged"), (text, "is not an archive of a sweep"),
+            (pipe, "is empty, or a pipe or device"), (cut, "is not an archive of a sweep, or is cut short"), (changed, "is damaged"), (text, "is not an archive of a sweep"),
             (stored.Folder.Path, "is a folder"), (stored.Folder.File("nosuch.zip"), "There is no file"),
         })
         {

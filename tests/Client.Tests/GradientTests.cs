@@ -183,6 +183,9 @@ public sealed class GradientTests : IDisposable
         { "--kernel exact --scale sqrt", "d or sqrt-d is needed" },
         { "--kernel exact --mask casual", "Did you mean 'causal'?" },
         { "--kernel low-rank --degree 4 --mask causal", "takes no mask" },
+        { "--kernel performer", "needs --set features=…" },
+        { "--kernel performer --set features=0", "--set features is '0'" },
+        { "--kernel exact --set feature=1", "--set feature means nothing to kernel 'exact'" },
         { "--kernel low-rank --degree 4 --set degree=5", "degree is given twice, as --degree 4 and as --set degree=5" },
         { "--kernel low-rank --set degree=4 --set degree=5", "degree is given twice, as --set degree=4 and as --set degree=5" },
     };
@@ -217,6 +220,19 @@ public sealed class GradientTests : IDisposable
 
         string error = (await Cli.RunAsync(["gradient", "--inputs", _folder.Path, .. options.Split(' ')])).ExpectRefusal(ExitCode.Invalid, 1);
         Assert.Contains(refusal ?? "nan", error, StringComparison.OrdinalIgnoreCase);
+    }
+
+    [Theory]
+    [InlineData("", "--output is empty")]
+    [InlineData("a1.npy", "is one of the inputs")]
+    public async Task An_output_that_is_no_file_of_its_own_is_refused(string output, string needed)
+    {
+        Matrices.Random(8, 3, seed: 1).Save(_folder.Path);
+        byte[] before = await File.ReadAllBytesAsync(_folder.File("a1.npy"), TestContext.Current.CancellationToken);
+        string error = (await Cli.RunAsync(
+            "gradient", "--inputs", _folder.Path + "/", "--kernel", "exact", "--output", output == "" ? "" : _folder.File(output))).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains(needed, error, StringComparison.Ordinal);
+        Assert.Equal(before, await File.ReadAllBytesAsync(_folder.File("a1.npy"), TestContext.Current.CancellationToken));
     }
 
     [Fact]

@@ -111,6 +111,39 @@ public sealed class SweepRunTests : IAsyncLifetime
         }
     }
 
+    [Fact]
+    public async Task What_is_nested_without_end_is_refused_and_ends_no_process()
+    {
+        // A stack that overflows takes the process with it, this one too: so it is another's.
+        string tiny = _folder.Write("tiny.yaml", StoredSweep.Tiny), deep = _folder.Write("deep.yaml", "name: " + new string('[', 100_000));
+        foreach ((string?[] given, string needed) in ((string?[], string)[])
+            [
+                ([null, "plan", deep, "--set", "seed=1"], "nested deeper than 64 levels"),
+                ([null, "plan", tiny, "--set", "instances.n=" + new string('[', 50_000)], "nested deeper than 64 levels"),
+                ([null, "plan", tiny, "--set", string.Concat(Enumerable.Repeat("a.", 30_000)) + "b=1"], "a key of 30001 parts"),
+                ([deep, "plan", tiny], "nested deeper than 64 levels"),
+            ])
+        {
+            Dictionary<string, string?> environment = new(_environment) { ["EXPERIMENTS_CONFIG"] = given[0] };
+            Assert.Contains(
+                needed, (await ClientProcess.RunAsync(environment, [.. given.Skip(1).Select(g => g!)])).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData("tiny.yaml", "instances.n=8 instances.n=16", "gives instances.n twice, 'instances.n=8' and 'instances.n=16'")]
+    [InlineData("empty.yaml", "seed=1", "The file is empty")]
+    [InlineData("tiny.yaml", "instances.n=2147483647", "beyond what can be counted")]
+    [InlineData("tiny.yaml", "instances.d=100000", "hold")]
+    public async Task What_cannot_be_set_is_refused_in_a_line(string file, string changes, string needed)
+    {
+        string path = _folder.Write(file, file == "empty.yaml" ? "" : StoredSweep.Tiny);
+        string[] set = [.. changes.Split(' ').SelectMany(c => (string[])["--set", c])];
+        string error = (await Cli.RunAsync(_environment, ["plan", path, .. set])).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains(needed, error, StringComparison.Ordinal);
+        Assert.DoesNotContain("to 0 at most", error, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

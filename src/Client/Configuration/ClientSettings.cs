@@ -93,9 +93,7 @@ public sealed class ClientSettings
 
         try
         {
-            using StreamReader reader = new(path);
-            YamlStream yaml = [];
-            yaml.Load(reader);
+            YamlStream yaml = YamlText.Load(System.IO.File.ReadAllText(path));
             if (yaml.Documents.Count == 0)
             {
                 return values;

@@ -7,6 +7,11 @@ internal static class AtomicFile
     /// <exception cref="CommandException">The message says which.</exception>
     public static void CheckPlace(string path, string option)
     {
+        if (path.Length == 0)
+        {
+            throw CommandException.Invalid($"{option} is empty; a file name is needed.");
+        }
+
         if (Directory.Exists(path))
         {
             throw CommandException.Invalid($"{option} '{path}' is a folder; a file name is needed.");

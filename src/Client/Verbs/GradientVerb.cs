@@ -103,10 +103,17 @@ internal static class GradientVerb
             };
             KernelSettings.Add(typed, invocation.Value(set) ?? []);
             Settings settings = KernelSettings.Read(chosen, typed);
+            string folder = invocation.Value(inputs)!;
+            if (!Directory.Exists(folder))
+            {
+                throw CommandException.Invalid($"--inputs '{folder}' is not a folder. "
+                    + "It should hold a1.npy, a2.npy, a3.npy, e.npy, x.npy and y.npy.");
+            }
+
             string? file = invocation.Value(output);
             if (file is not null)
             {
-                CheckOutput(file);
+                CheckOutput(file, folder);
             }
 
             string? every = invocation.Value(outputs);
@@ -123,13 +130,6 @@ internal static class GradientVerb
 
             LogitScale divisor = Choice("--scale", invocation.Value(scale), "d", "sqrt-d") ? LogitScale.SqrtD : LogitScale.D;
             bool causal = Choice("--mask", invocation.Value(mask), "none", "causal");
-            string folder = invocation.Value(inputs)!;
-            if (!Directory.Exists(folder))
-            {
-                throw CommandException.Invalid($"--inputs '{folder}' is not a folder. "
-                    + "It should hold a1.npy, a2.npy, a3.npy, e.npy, x.npy and y.npy.");
-            }
-
             NpyProblems files = NpyFolder.OpenStack(folder);
             Request request = new(chosen, settings, used, invocation.Value(pin),
                 typedPrecision ?? (files.BytesPerNumber == 4 ? "float32" : "float64"), invocation.Value(check), file, every, files.Stack);
@@ -424,14 +424,15 @@ internal static class GradientVerb
         return (error, largest);
     }
 
-    private static void CheckOutput(string path)
+    private static void CheckOutput(string path, string inputs)
     {
-        if (path.Length == 0)
-        {
-            throw CommandException.Invalid("--output is empty; a file name is needed, such as dx.npy.");
-        }
-
         AtomicFile.CheckPlace(path, "--output");
+        string full = Path.GetFullPath(path);
+        if (Path.GetDirectoryName(full) == Path.TrimEndingDirectorySeparator(Path.GetFullPath(inputs))
+            && Path.GetFileName(full) is "a1.npy" or "a2.npy" or "a3.npy" or "e.npy" or "x.npy" or "y.npy")
+        {
+            throw CommandException.Invalid($"--output '{path}' is one of the inputs; name another file, such as dx.npy.");
+        }
     }
 
     /// <summary>What the errors are measured against.</summary>

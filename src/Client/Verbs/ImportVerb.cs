@@ -48,6 +48,13 @@ internal static class ImportVerb
                 : $"There is no file '{path}'. 'experiments export ID --archive FILE' writes one.");
         }
 
+        // Opening a pipe waits for whoever writes into it, and an archive is read from its end.
+        if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
+        {
+            throw CommandException.Invalid(
+                $"'{path}' is empty, or a pipe or device; the file that 'experiments export ID --archive FILE' wrote is needed.");
+        }
+
         return await SweepArchive.OpenAsync(
             new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, 1 << 16, useAsync: false), path, cancellation);
     }

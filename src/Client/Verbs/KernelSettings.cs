@@ -8,6 +8,9 @@ namespace Experiments.Client.Verbs;
 /// <summary>A kernel's own axes from options typed as text, checked as a sweep file would be.</summary>
 internal static class KernelSettings
 {
+    // Of the gradient verb.
+    private static readonly string[] Options = ["degree", "basis", "form", "radius", "centred"];
+
     /// <summary>Adds axes typed as AXIS=VALUE.</summary>
     /// <exception cref="CommandException">There is no equals sign, or an axis is given twice.</exception>
     public static void Add(Dictionary<string, string?> typed, IReadOnlyList<string> assignments)
@@ -51,7 +54,7 @@ internal static class KernelSettings
             }
 
             Axis axis = kernel.Axes.FirstOrDefault(a => a.Name == name)
-                ?? throw CommandException.Invalid($"--{name} means nothing to kernel '{kernel.Name}'"
+                ?? throw CommandException.Invalid($"{Typed(name)} means nothing to kernel '{kernel.Name}'"
                     + (kernel.Axes.Count == 0 ? ", which has no axes of its own." : $"; it has {Names(kernel)}."));
             values[name] = Parse(axis, text);
         }
@@ -65,7 +68,7 @@ internal static class KernelSettings
 
             if (axis.Required)
             {
-                throw CommandException.Invalid($"Kernel '{kernel.Name}' needs --{axis.Name}: {axis.Summary}");
+                throw CommandException.Invalid($"Kernel '{kernel.Name}' needs {Typed(axis.Name)}{(Options.Contains(axis.Name) ? "" : "=…")}: {axis.Summary}");
             }
 
             if (axis.Default is not null)
@@ -85,7 +88,7 @@ internal static class KernelSettings
             if (typed.GetValueOrDefault(axis.Name) is not null)
             {
                 throw CommandException.Invalid(
-                    $"--{axis.Name} only means something with --{other} {string.Join(" or ", words)}, not with {value}.");
+                    $"{Typed(axis.Name)} only means something with {Typed(other)} {string.Join(" or ", words)}, not with {value}.");
             }
 
             values.Remove(axis.Name);
@@ -94,7 +97,10 @@ internal static class KernelSettings
         return new Settings(values);
     }
 
-    private static string Names(IGradientKernel kernel) => string.Join(", ", kernel.Axes.Select(a => "--" + a.Name));
+    private static string Names(IGradientKernel kernel) => string.Join(", ", kernel.Axes.Select(a => Typed(a.Name)));
+
+    /// <summary>An axis as it is typed: a few have options of their own.</summary>
+    private static string Typed(string axis) => Options.Contains(axis) ? $"--{axis}" : $"--set {axis}";
 
     private static object Parse(Axis axis, string text)
     {
@@ -121,7 +127,7 @@ internal static class KernelSettings
                 return axis.Choices is null || axis.Choices.Contains(text)
                     ? text
                     : throw CommandException.Invalid(
-                        $"--{axis.Name} is '{text}'; one of {string.Join(", ", axis.Choices)} is needed."
+                        $"{Typed(axis.Name)} is '{text}'; one of {string.Join(", ", axis.Choices)} is needed."
                         + NearestName.Hint(text, axis.Choices));
         }
     }
@@ -136,6 +142,6 @@ internal static class KernelSettings
             _ => "",
         };
         string word = axis.Word is null ? "" : $", or {axis.Word},";
-        return CommandException.Invalid($"--{axis.Name} is '{text}'; {needed}{range}{word} is needed.");
+        return CommandException.Invalid($"{Typed(axis.Name)} is '{text}'; {needed}{range}{word} is needed.");
     }
 }

@@ -149,7 +149,7 @@ internal readonly record struct LowRankChoice(
         string count = features == long.MaxValue ? "more than 2^63" : features.ToString("N0", CultureInfo.InvariantCulture);
         throw new ArgumentException(
             $"degree = {Degree} at d = {D} needs C({D + Top}, {Top}) = {count} monomials, each with d + 1 moments; one "
-            + $"array holds 2^31 numbers. Lower the degree to {feasible} at most, or d.");
+            + $"array holds 2^31 numbers. {(feasible < 1 ? "Lower d." : $"Lower the degree to {feasible} at most, or d.")}");
     }
 
     private static bool Fits(long features, int d) => features <= (Array.MaxLength / (d + 1)) - 64;

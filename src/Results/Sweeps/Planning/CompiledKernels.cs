@@ -252,7 +252,7 @@ internal sealed class CompiledKernels
             catch (Exception ex) when (ex is ArgumentException or OverflowException)
             {
                 fault ??= new PlanFault(
-                    _spec.Place, $"{ex.Message.TrimEnd('.')} ({candidate.Spec} on n={instance.N}, d={instance.D}). A where can leave it out.");
+                    _spec.Place, $"{(ex is OverflowException ? "Its sizes are beyond what can be counted" : ex.Message.TrimEnd('.'))} ({candidate.Spec} on n={instance.N}, d={instance.D}). A where can leave it out.");
                 return default;
             }
         }
