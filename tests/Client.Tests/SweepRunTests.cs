@@ -157,6 +157,19 @@ public sealed class SweepRunTests : IAsyncLifetime
         Assert.Contains($"reached the collector at 'http://me:***@127.0.0.1:9' ({source}): ", Assert.Single(ran.ErrorLines, l => l.Contains("collector")), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("two\nlines")]
+    [InlineData("\u001b[31mred")]
+    [InlineData(null)]
+    public async Task A_name_from_the_command_line_keeps_the_files_rule(string? name)
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        string error = (await Cli.RunAsync(_environment, "run", file, "--name", name ?? new string('x', 201))).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains("1 to 200 characters on one line are needed", error, StringComparison.Ordinal);
+        Assert.Equal("[]", (await Cli.RunAsync(_environment, "list", "--json")).Out.Trim());
+    }
+
     [Fact]
     public async Task What_is_no_connection_string_is_the_users_own_mistake()
     {

@@ -87,7 +87,8 @@ public sealed class ClientSettings
         if (!System.IO.File.Exists(path))
         {
             return mustExist
-                ? throw CommandException.Invalid($"EXPERIMENTS_CONFIG names '{path}', which does not exist.")
+                ? throw CommandException.Invalid(
+                    $"EXPERIMENTS_CONFIG names '{path}', which {(Directory.Exists(path) ? "is a folder; a file is needed" : "does not exist")}.")
                 : values;
         }
 

@@ -24,7 +24,13 @@ internal sealed class SweepCreation
         _source = SweepSource.Find(file, set ?? []);
         Catalog catalog = invocation.Catalog;
         _spec = _source.Parse(catalog);
-        _name = name is { Length: > 0 } given ? given : _spec.Name;
+        _name = name?.Trim() ?? _spec.Name;
+        if (!SweepFile.IsName(_name))
+        {
+            throw CommandException.Invalid($"--name is {(_name.Length > 200 ? $"{_name.Length} characters long" : $"'{Format.OneLine(_name)}'")}; "
+                + "1 to 200 characters on one line are needed.");
+        }
+
         _expansion = new SweepExpansion(_spec, catalog);
         _counting = Task.Run(() => _expansion.Count(invocation.Cancellation), invocation.Cancellation);
     }

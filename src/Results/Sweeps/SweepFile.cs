@@ -12,6 +12,13 @@ public static class SweepFile
     /// <summary>Combinations looked at before a sweep runs; a larger sweep's are looked at as it is counted.</summary>
     private const long CheckedCombinations = 50_000;
 
+    /// <summary>Whether a sweep may be called that: 1 to 200 characters on one line.</summary>
+    public static bool IsName(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return name.Length is > 0 and <= 200 && !name.Any(char.IsControl);
+    }
+
     /// <summary>Reads and checks the file at <paramref name="path"/>.</summary>
     /// <exception cref="SweepFileException">The file cannot be read, or has faults: all of them.</exception>
     public static SweepSpec Read(string path, Catalog catalog)

@@ -56,7 +56,7 @@ internal sealed partial class SweepReader
             && _scalars.Scalar(nameNode, "name") is SourceScalar nameScalar)
         {
             name = nameScalar.Value.Trim();
-            if (name.Length is 0 or > 200 || name.Any(char.IsControl))
+            if (!SweepFile.IsName(name))
             {
                 _faults.Add(nameNode.Place, "name needs 1 to 200 characters on one line.");
             }
