@@ -58,7 +58,7 @@ public sealed partial class NpyFile
             if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
             {
                 throw new InvalidDataException(
-                    $"{path} is empty, or a pipe or device; a regular .npy file is needed. Write it with numpy.save.");
+                    $"{path} is not a .npy file but empty, or a pipe or device. Write it with numpy.save.");
             }
 
             using FileStream file = File.OpenRead(path);
