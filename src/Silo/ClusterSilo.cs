@@ -140,6 +140,8 @@ public sealed class ClusterSilo : IAsyncDisposable
         builder.Logging.SetMinimumLevel(LogLevel.Information);
         builder.Logging.AddFilter("Orleans", LogLevel.Warning);
         builder.Logging.AddFilter("Microsoft", LogLevel.Warning);
+        // Orleans' retries: two lines for each grain that is placed.
+        builder.Logging.AddFilter("Polly", LogLevel.Warning);
         builder.Logging.AddProvider(new StandardErrorLog(options.JsonLog));
         builder.Services.AddSingleton<IHostLifetime, CommandLifetime>();
         SweepWorkerOptions worker = new() { FinishWithin = options.Drain, WaitsForStore = true };

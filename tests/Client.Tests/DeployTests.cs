@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Text.RegularExpressions;
 using Experiments.Client.Tests.Driving;
+using Experiments.Results.Store;
 using Experiments.Testing;
 
 namespace Experiments.Client.Tests;
@@ -10,6 +11,17 @@ namespace Experiments.Client.Tests;
 [Collection("silo")]
 public sealed partial class DeployTests
 {
+    private const string SmallSweep = """
+        name: small
+        seed: 1
+        instances: {family: uniform, n: [32, 64], d: 3, bound: 1}
+        kernels:
+          - kernel: exact
+          - kernel: low-rank
+            degree: [2, 4]
+        measure: {rounds: 2, min_time: 1ms, max_noise: 0, sharing: true}
+        """;
+
     private static readonly string Deploy = Path.Combine(ReadmeTests.Root, "deploy");
 
     [Fact]
@@ -72,6 +84,88 @@ public sealed partial class DeployTests
         Assert.True(code == 0, said);
     }
 
+    [Fact]
+    public async Task The_Slurm_script_runs_a_sweep_to_its_end_and_leaves_nothing_behind()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        using TemporaryFolder folder = new();
+        StoreAddress store = await TestPostgres.CreateDatabaseAsync();
+        string bin = Directory.CreateDirectory(folder.File("bin")).FullName;
+        string experiments = Program(bin, "experiments", Limited($"dotnet '{Path.Combine(AppContext.BaseDirectory, "experiments.dll")}'"));
+        // Slurm's two programs, as far as the script leans on them: a task a node, signals passed on, names one a line.
+        Program(bin, "srun", """
+            while [[ $1 == --* ]]; do shift; done
+            for (( task = 0; task < SLURM_JOB_NUM_NODES; task++ )); do SLURMD_NODENAME=localhost "$@" & tasks+=($!); done
+            trap 'kill -TERM "${tasks[@]}"' TERM
+            wait || :
+            wait
+            """);
+        Program(bin, "scontrol", """
+            [ "$*" = "show hostnames node[1-2]" ] && printf 'localhost\nlocalhost\n'
+            """);
+        Dictionary<string, string?> environment = new()
+        {
+            ["PATH"] = bin + ":" + Environment.GetEnvironmentVariable("PATH"),
+            ["HOME"] = folder.Path,
+            ["EXPERIMENTS"] = experiments,
+            ["EXPERIMENTS_CONFIG"] = folder.Write("config.yaml", $"postgres: '{store.Owner}'\n"),
+            ["REDIS_PORT"] = Ports.Free().ToString(System.Globalization.CultureInfo.InvariantCulture),
+            ["SLURM_JOB_ID"] = "4711",
+            ["SLURM_JOB_NUM_NODES"] = "2",
+            ["SLURM_JOB_NODELIST"] = "node[1-2]",
+            ["SLURM_SUBMIT_DIR"] = folder.Path,
+            ["SLURMD_NODENAME"] = "localhost",
+        };
+        await using Child job = await Child.StartAsync(
+            environment, "bash", Path.Combine(Deploy, "slurm", "sweep.sbatch"), folder.Write("small.yaml", SmallSweep));
+        Assert.True(await job.EndAsync(TimeSpan.FromMinutes(2)) == 0, job.Said);
+        Assert.Contains("6 of 6 trials, 0 failed", job.Said, StringComparison.Ordinal);
+        Assert.Equal(2, job.Said.Split("Draining").Length - 1);
+        // The job's folder, with its passwords and keys, is gone.
+        Assert.Empty(Directory.EnumerateDirectories(folder.Path, "experiments-4711*"));
+    }
+
+    [Fact]
+    public async Task The_ssh_script_installs_starts_asks_and_stops_silos()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        using TemporaryFolder folder = new();
+        StoreAddress store = await TestPostgres.CreateDatabaseAsync();
+        await using RedisServer redis = await RedisServer.StartAsync();
+        string program = Directory.CreateDirectory(folder.File("experiments-0")).FullName;
+        Program(program, "experiments", Limited($"dotnet '{Path.Combine(AppContext.BaseDirectory, "experiments.dll")}'"));
+        Assert.Equal((0, ""), await ProgramAsync("tar", "-C", folder.Path, "-czf", folder.File("program.tar.gz"), "experiments-0"));
+        // As ssh does: the words joined by blanks, for the shell of an account there, at its home.
+        string ssh = Program(folder.Path, "ssh", $"""
+            host=$1; shift; mkdir -p '{folder.Path}'/"$host"; cd '{folder.Path}'/"$host"; export HOME=$PWD; exec sh -c "$*"
+            """);
+        string hosts = folder.Write("hosts", "# two machines\none 127.0.0.1\ntwo 127.0.0.2\n");
+        string config = folder.Write("config.yaml", $"postgres: '{store.Owner}'\nredis: 127.0.0.1:{redis.Port}\n");
+        Task<(int Code, string Said)> SilosAsync(params string[] words) =>
+            ProgramAsync("env", [$"SILOS_SSH={ssh}", Path.Combine(Deploy, "ssh", "silos.sh"), .. words]);
+        Assert.Equal(1, (await SilosAsync("start", hosts)).Code);
+        (int code, string said) = await SilosAsync("install", hosts, folder.File("program.tar.gz"), config);
+        Assert.True(code == 0, said);
+        Assert.False(File.Exists(folder.File("one/experiments-silo/127.0.0.1/ca.key")));
+        try
+        {
+            (code, said) = await SilosAsync("start", hosts);
+            Assert.True(code == 0, said);
+            Stopwatch watch = Stopwatch.StartNew();
+            while ((said = (await SilosAsync("status", hosts)).Said).Split("\"ready\"").Length != 3)
+            {
+                Assert.True(watch.Elapsed < TimeSpan.FromSeconds(30), said);
+            }
+        }
+        finally
+        {
+            (code, said) = await SilosAsync("stop", hosts);
+        }
+
+        Assert.Equal("one 127.0.0.1: stopped\ntwo 127.0.0.2: stopped\n", said);
+        Assert.Equal(1, (await SilosAsync("status", hosts)).Code);
+    }
+
     /// <summary>A silo starts by these words, answers at every path, and leaves when it is told.</summary>
     private static async Task AnswersAsync(
         string[] words, Dictionary<string, string> variables, string? configuration, IReadOnlyCollection<string> paths)
@@ -111,6 +205,21 @@ public sealed partial class DeployTests
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
         return (process.ExitCode, output + await error);
     }
+
+    private static string Program(string folder, string name, string script)
+    {
+        string file = Path.Combine(folder, name);
+        File.WriteAllText(file, $"#!/usr/bin/env bash\n{script}\n");
+        if (!OperatingSystem.IsWindows())
+        {
+            File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+
+        return file;
+    }
+
+    /// <summary>Whatever becomes of the test, what a script left running on its own ends.</summary>
+    private static string Limited(string command) => $"exec timeout -k 5 120 {command} \"$@\"";
 
     private static string Read(string file) => File.ReadAllText(Path.Combine(Deploy, file));
 
