@@ -1,9 +1,11 @@
 using System.Diagnostics;
 using System.Net;
+using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using Experiments.Client.Tests.Driving;
 using Experiments.Results.Store;
 using Experiments.Testing;
+using Npgsql;
 
 namespace Experiments.Client.Tests;
 
@@ -56,6 +58,154 @@ public sealed partial class DeployTests
         // What the store gives a shard's holder after the drain, and some for the end of the process.
         int drain = int.Parse(words[Array.IndexOf(words, "--drain") + 1], System.Globalization.CultureInfo.InvariantCulture);
         Assert.InRange(int.Parse(Directive(unit, "TimeoutStopSec"), System.Globalization.CultureInfo.InvariantCulture), drain + 15, 300);
+    }
+
+    [Theory]
+    [InlineData("silo-1")]
+    [InlineData("silo-2")]
+    public async Task A_silo_of_the_compose_file_answers_and_drains(string name)
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        Yaml silo = Yaml.Documents(Read("compose/compose.yaml")).Single()["services"][name];
+        string[] words = silo["command"].Texts();
+        Assert.Equal(silo["networks"]["cluster"]["ipv4_address"].Text, words[Array.IndexOf(words, "--bind") + 1]);
+        await AnswersAsync(
+            words, silo["environment"].Pairs().ToDictionary(p => p.Key, p => p.Value.Text), null, ["/health/live", "/health/ready", "/metrics"]);
+    }
+
+    [Fact]
+    public async Task The_image_starts_a_silo_by_itself()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        string file = Read("docker/Dockerfile");
+        string[] words = [.. Yaml.Documents(DockerWords().Match(file).Groups[1].Value).Single().Texts()];
+        // On loopback, so without certificates: they are the deployment's to add.
+        await AnswersAsync([.. words, "--tls-certificate", "node.crt", "--tls-key", "node.key", "--tls-authority", "ca.crt"],
+            new() { ["EXPERIMENTS_POSTGRES"] = "", ["EXPERIMENTS_REDIS"] = "" }, null, ["/health/live", "/health/ready"]);
+        Assert.Contains("\nUSER 1654\n", file, StringComparison.Ordinal);
+        Assert.Contains("\nENTRYPOINT [\"/app/experiments\"]\n", file, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_Kubernetes_silo_answers_its_probes_at_the_ports_that_are_named()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        Yaml[] documents = [.. Yaml.Documents(Read("kubernetes/silos.yaml"))];
+        Yaml pod = documents.Single(d => d["kind"].Text == "Deployment")["spec"]["template"]["spec"];
+        Yaml container = pod["containers"].Items().Single();
+        string[] words = container["args"].Texts();
+        Dictionary<string, string> ports = container["ports"].Items().ToDictionary(p => p["name"].Text, p => p["containerPort"].Text);
+        Assert.Equal(words[Array.IndexOf(words, "--port") + 1], ports["silo"]);
+        Assert.Equal(words[Array.IndexOf(words, "--health") + 1].Split(':')[1], ports["health"]);
+        Yaml[] probes = [.. container.Pairs().Where(p => p.Key.EndsWith("Probe", StringComparison.Ordinal)).Select(p => p.Value["httpGet"])];
+        Assert.Equal(3, probes.Length);
+        Assert.All(probes, probe => Assert.Equal("health", probe["port"].Text));
+
+        // The policy lets in what the container listens on, and nothing else.
+        Yaml policy = documents.Single(d => d["kind"].Text == "NetworkPolicy")["spec"];
+        Assert.Equal(
+            ports.Values.Order(), policy["ingress"].Items().SelectMany(i => i["ports"].Items()).Select(p => p["port"].Text).Order());
+
+        // What names a field of the pod is known when it runs; each that the words mention has to be declared.
+        Dictionary<string, string> variables = container["env"].Items().ToDictionary(
+            e => e["name"].Text, e => e.Has("value") ? e["value"].Text : "given-by-the-cluster");
+        await AnswersAsync(Words(string.Join(' ', words), variables), variables, Read("systemd/config.yaml"), [.. probes.Select(p => p["path"].Text).Append("/metrics")]);
+
+        int drain = int.Parse(words[Array.IndexOf(words, "--drain") + 1], System.Globalization.CultureInfo.InvariantCulture);
+        Assert.InRange(int.Parse(pod["terminationGracePeriodSeconds"].Text, System.Globalization.CultureInfo.InvariantCulture), drain + 15, 300);
+        Assert.Equal("1654", pod["securityContext"]["runAsUser"].Text);
+    }
+
+    [Fact]
+    public void The_compose_file_finds_its_files_and_asks_for_no_variable_that_its_example_lacks()
+    {
+        string text = Read("compose/compose.yaml");
+        Yaml services = Yaml.Documents(text).Single()["services"];
+        Dictionary<string, string> example = Assignments(Read("compose/.env.example"));
+        string[] asked = [.. Interpolated().Matches(text).Select(m => m.Groups[1].Value).Distinct()];
+        Assert.Equal(example.Keys.Order(), asked.Order());
+        string[] volumes = [.. services.Pairs().Where(s => s.Value.Has("volumes")).SelectMany(s => s.Value["volumes"].Texts())
+            .Select(v => v.Split(':')[0]).Where(v => v[0] == '.')];
+        Assert.True(volumes.Length >= 6, string.Join(' ', volumes));
+        Assert.All(volumes, v => Assert.True(Path.Exists(Path.Combine(Deploy, "compose", v)), v));
+        Yaml build = services["migrate"]["build"];
+        Assert.True(File.Exists(Path.Combine(Deploy, "compose", build["context"].Text, build["dockerfile"].Text)));
+        foreach (Yaml program in (Yaml[])[services["migrate"], services["certificates"], services["silo-1"]])
+        {
+            Assert.Empty(CommandTree.Build(new Terminals.Terminal { Out = TextWriter.Null, Error = TextWriter.Null })
+                .Parse(program["command"].Texts(), CommandTree.Parsing).Errors);
+        }
+    }
+
+    [Fact]
+    public async Task The_logins_may_what_they_are_for_and_the_dashboard_answers_as_the_one_that_reads()
+    {
+        string? psql = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
+            .Select(folder => Path.Combine(folder, "psql")).FirstOrDefault(File.Exists);
+        Assert.SkipWhen(psql is null, "no psql on the PATH");
+        CancellationToken cancellation = TestContext.Current.CancellationToken;
+        (string anOwner, string superuser) = await TestPostgres.StartWithPasswordsAsync("other");
+        string host = new NpgsqlConnectionStringBuilder(anOwner).Host!;
+        NpgsqlConnectionStringBuilder socket = new(superuser);
+        // The test server's own superuser and database have the names that are to be the owner's.
+        await using (NpgsqlConnection first = new(superuser))
+        {
+            await first.OpenAsync(cancellation);
+            await RowsAsync(first, "CREATE ROLE administrator LOGIN SUPERUSER");
+        }
+
+        socket.Username = "administrator";
+        await using (NpgsqlConnection second = new(socket.ConnectionString))
+        {
+            await second.OpenAsync(cancellation);
+            await RowsAsync(second, $"ALTER ROLE {new NpgsqlConnectionStringBuilder(superuser).Username} RENAME TO first");
+            await RowsAsync(second, "ALTER DATABASE experiments RENAME TO first");
+        }
+
+        (int code, string said) = await ProgramAsync(
+            psql, "-v", "ON_ERROR_STOP=1", "-v", "owner_password=o'wner", "-v", "silo_password=silo", "-v", "dashboards_password=look",
+            "-h", socket.Host!, "-U", socket.Username, "-f", Path.Combine(Deploy, "postgres", "roles.sql"), "postgres");
+        Assert.True(code == 0, said);
+        string As(string login, string password) => new NpgsqlConnectionStringBuilder
+        {
+            Host = host, Database = "experiments", Username = login, Password = password, Pooling = false,
+        }.ConnectionString;
+        (await Cli.RunAsync("database", "migrate", "--postgres", As("experiments", "o'wner"))).Expect(ExitCode.Done);
+        (code, said) = await ProgramAsync(
+            "env", "PGPASSWORD=o'wner", psql, "-v", "ON_ERROR_STOP=1", "-h", host, "-U", "experiments", "-f", Path.Combine(Deploy, "postgres", "grants.sql"), "experiments");
+        Assert.True(code == 0, said);
+
+        // A silo's login runs a sweep, and can neither change the schema nor make a role.
+        using TemporaryFolder folder = new();
+        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", As("silo", "silo"))).Expect(ExitCode.Done);
+        await using NpgsqlConnection silo = new(As("silo", "silo"));
+        await silo.OpenAsync(cancellation);
+        foreach (string beyond in (string[])["DROP TABLE experiments.trial", "CREATE TABLE experiments.mine (x int)", "CREATE ROLE mine", "UPDATE experiments.trial SET loss = 0"])
+        {
+            Assert.Equal(PostgresErrorCodes.InsufficientPrivilege, (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(silo, beyond))).SqlState);
+        }
+
+        await using NpgsqlConnection looking = new(As("dashboards", "look"));
+        await looking.OpenAsync(cancellation);
+        Assert.Equal(PostgresErrorCodes.ReadOnlySqlTransaction,
+            (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
+        await RowsAsync(looking, "SET default_transaction_read_only = off");
+        Assert.Equal(PostgresErrorCodes.InsufficientPrivilege,
+            (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
+
+        JsonNode dashboard = JsonNode.Parse(Read("compose/grafana/dashboards/experiments.json"))!;
+        Assert.Equal(1, await RowsAsync(looking, (string)dashboard["templating"]!["list"]![0]!["query"]!));
+        JsonArray panels = dashboard["panels"]!.AsArray();
+        Assert.True(panels.Count >= 10);
+        foreach (JsonNode? panel in panels)
+        {
+            long rows = await RowsAsync(looking, Filled((string)panel!["targets"]![0]!["rawSql"]!));
+            // Nothing failed in the sweep, and everything else about it has something to show.
+            Assert.True(rows > 0 != ((string)panel["title"]!).Contains("failures", StringComparison.Ordinal), $"{panel["title"]}: {rows} rows");
+        }
+
+        string queue = Yaml.Documents(Read("kubernetes/autoscale.yaml")).Last()["spec"]["triggers"].Items().Single()["metadata"]["query"].Text;
+        Assert.Equal(1, await RowsAsync(looking, queue));
     }
 
     [Fact]
@@ -197,6 +347,28 @@ public sealed partial class DeployTests
         Assert.Equal(0, await silo.StopAsync());
     }
 
+    private static async Task<long> RowsAsync(NpgsqlConnection connection, string sql)
+    {
+        await using NpgsqlCommand command = new(sql, connection);
+        await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(TestContext.Current.CancellationToken);
+        long rows = 0;
+        while (await reader.ReadAsync(TestContext.Current.CancellationToken))
+        {
+            rows++;
+        }
+
+        return rows;
+    }
+
+    /// <summary>What Grafana makes of its macros: https://grafana.com/docs/grafana/latest/datasources/postgres/.</summary>
+    private static string Filled(string sql)
+    {
+        string filled = TimeFilter().Replace(sql, "$1 BETWEEN now() - interval '1 hour' AND now()");
+        filled = TimeGroup().Replace(filled, "floor(extract(epoch from $1)/60)*60 AS \"time\"").Replace("$sweep", "1", StringComparison.Ordinal);
+        Assert.DoesNotContain("$", filled, StringComparison.Ordinal);
+        return filled;
+    }
+
     private static async Task<(int Code, string Said)> ProgramAsync(string program, params string[] words)
     {
         using Process process = Process.Start(new ProcessStartInfo(program, words) { RedirectStandardOutput = true, RedirectStandardError = true })!;
@@ -241,6 +413,18 @@ public sealed partial class DeployTests
 
     [GeneratedRegex(@"\b(?:EXPERIMENTS|OTEL)_[A-Z_]+\b")]
     private static partial Regex Variable();
+
+    [GeneratedRegex(@"\$__timeFilter\(([a-z_.]+)\)")]
+    private static partial Regex TimeFilter();
+
+    [GeneratedRegex(@"\$__timeGroupAlias\(([a-z_.]+), \$__interval\)")]
+    private static partial Regex TimeGroup();
+
+    [GeneratedRegex(@"\$\{([A-Z_]+):\?")]
+    private static partial Regex Interpolated();
+
+    [GeneratedRegex(@"^CMD (\[.*\])$", RegexOptions.Multiline)]
+    private static partial Regex DockerWords();
 
     [GeneratedRegex(@"\$[{(]([A-Z_]+)[})]")]
     private static partial Regex Named();
