@@ -26,6 +26,11 @@ public sealed partial class DeployTests
 
     private static readonly string Deploy = Path.Combine(ReadmeTests.Root, "deploy");
 
+    private static readonly string? Psql = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
+        .Select(folder => Path.Combine(folder, "psql")).FirstOrDefault(File.Exists);
+
+    private static readonly Lazy<Task<Logins>> Prepared = new(PrepareAsync);
+
     [Fact]
     public void Every_variable_is_one_that_the_program_reads()
     {
@@ -140,52 +145,21 @@ public sealed partial class DeployTests
     [Fact]
     public async Task The_logins_may_what_they_are_for_and_the_dashboard_answers_as_the_one_that_reads()
     {
-        string? psql = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
-            .Select(folder => Path.Combine(folder, "psql")).FirstOrDefault(File.Exists);
-        Assert.SkipWhen(psql is null, "no psql on the PATH");
+        Assert.SkipWhen(Psql is null, "no psql on the PATH");
         CancellationToken cancellation = TestContext.Current.CancellationToken;
-        (string anOwner, string superuser) = await TestPostgres.StartWithPasswordsAsync("other");
-        string host = new NpgsqlConnectionStringBuilder(anOwner).Host!;
-        NpgsqlConnectionStringBuilder socket = new(superuser);
-        // The test server's own superuser and database have the names that are to be the owner's.
-        await using (NpgsqlConnection first = new(superuser))
-        {
-            await first.OpenAsync(cancellation);
-            await RowsAsync(first, "CREATE ROLE administrator LOGIN SUPERUSER");
-        }
-
-        socket.Username = "administrator";
-        await using (NpgsqlConnection second = new(socket.ConnectionString))
-        {
-            await second.OpenAsync(cancellation);
-            await RowsAsync(second, $"ALTER ROLE {new NpgsqlConnectionStringBuilder(superuser).Username} RENAME TO first");
-            await RowsAsync(second, "ALTER DATABASE experiments RENAME TO first");
-        }
-
-        (int code, string said) = await ProgramAsync(
-            psql, "-v", "ON_ERROR_STOP=1", "-v", "owner_password=o'wner", "-v", "silo_password=silo", "-v", "dashboards_password=look",
-            "-h", socket.Host!, "-U", socket.Username, "-f", Path.Combine(Deploy, "postgres", "roles.sql"), "postgres");
-        Assert.True(code == 0, said);
-        string As(string login, string password) => new NpgsqlConnectionStringBuilder
-        {
-            Host = host, Database = "experiments", Username = login, Password = password, Pooling = false,
-        }.ConnectionString;
-        (await Cli.RunAsync("database", "migrate", "--postgres", As("experiments", "o'wner"))).Expect(ExitCode.Done);
-        (code, said) = await ProgramAsync(
-            "env", "PGPASSWORD=o'wner", psql, "-v", "ON_ERROR_STOP=1", "-h", host, "-U", "experiments", "-f", Path.Combine(Deploy, "postgres", "grants.sql"), "experiments");
-        Assert.True(code == 0, said);
+        Logins logins = await Prepared.Value;
 
         // A silo's login runs a sweep, and can neither change the schema nor make a role.
         using TemporaryFolder folder = new();
-        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", As("silo", "silo"))).Expect(ExitCode.Done);
-        await using NpgsqlConnection silo = new(As("silo", "silo"));
+        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", logins.As("silo", "silo"))).Expect(ExitCode.Done);
+        await using NpgsqlConnection silo = new(logins.As("silo", "silo"));
         await silo.OpenAsync(cancellation);
         foreach (string beyond in (string[])["DROP TABLE experiments.trial", "CREATE TABLE experiments.mine (x int)", "CREATE ROLE mine", "UPDATE experiments.trial SET loss = 0"])
         {
             Assert.Equal(PostgresErrorCodes.InsufficientPrivilege, (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(silo, beyond))).SqlState);
         }
 
-        await using NpgsqlConnection looking = new(As("dashboards", "look"));
+        await using NpgsqlConnection looking = new(logins.As("dashboards", "look"));
         await looking.OpenAsync(cancellation);
         Assert.Equal(PostgresErrorCodes.ReadOnlySqlTransaction,
             (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
@@ -194,7 +168,7 @@ public sealed partial class DeployTests
             (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
 
         JsonNode dashboard = JsonNode.Parse(Read("compose/grafana/dashboards/experiments.json"))!;
-        Assert.Equal(1, await RowsAsync(looking, (string)dashboard["templating"]!["list"]![0]!["query"]!));
+        Assert.True(await RowsAsync(looking, (string)dashboard["templating"]!["list"]![0]!["query"]!) > 0);
         JsonArray panels = dashboard["panels"]!.AsArray();
         Assert.True(panels.Count >= 10);
         foreach (JsonNode? panel in panels)
@@ -206,6 +180,53 @@ public sealed partial class DeployTests
 
         string queue = Yaml.Documents(Read("kubernetes/autoscale.yaml")).Last()["spec"]["triggers"].Items().Single()["metadata"]["query"].Text;
         Assert.Equal(1, await RowsAsync(looking, queue));
+    }
+
+    [Fact]
+    public async Task What_the_runbook_backs_up_is_there_when_it_has_restored_it()
+    {
+        Assert.SkipWhen(Psql is null, "no psql on the PATH");
+        CancellationToken cancellation = TestContext.Current.CancellationToken;
+        Logins logins = await Prepared.Value;
+        using TemporaryFolder folder = new();
+        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", logins.As("silo", "silo"))).Expect(ExitCode.Done);
+        await using (NpgsqlConnection administrator = new(logins.Administrator))
+        {
+            await administrator.OpenAsync(cancellation);
+            await RowsAsync(administrator, "CREATE DATABASE restored OWNER experiments");
+        }
+
+        string[] commands = [.. RunbookCommand().Matches(Read("BACKUP.md")).Select(m => m.Groups[1].Value)];
+        Assert.Equal(["pg_dump", "pg_restore"], commands.Select(c => c.Split(' ')[0]));
+        foreach (string command in commands)
+        {
+            string here = command
+                .Replace("host=db.example.org user=experiments dbname=experiments", $"host={logins.Host} user=experiments dbname=experiments", StringComparison.Ordinal)
+                .Replace("host=new.example.org user=experiments dbname=experiments", $"host={logins.Host} user=experiments dbname=restored", StringComparison.Ordinal)
+                .Replace("experiments.dump", folder.File("experiments.dump"), StringComparison.Ordinal);
+            (int code, string said) = await ProgramAsync("env", $"PGPASSWORD={Logins.OwnersPassword}", "bash", "-c", here);
+            Assert.True(code == 0 && here.Contains(logins.Host, StringComparison.Ordinal), $"{here}: {said}");
+        }
+
+        string restored = logins.As("experiments", Logins.OwnersPassword, "restored");
+        (await Cli.RunAsync("database", "migrate", "--postgres", restored)).Expect(ExitCode.Done);
+        await using NpgsqlConnection before = new(logins.As("experiments", Logins.OwnersPassword));
+        await using NpgsqlConnection after = new(restored);
+        await before.OpenAsync(cancellation);
+        await after.OpenAsync(cancellation);
+        foreach (string table in (string[])["sweep", "shard", "node", "trial", "sample", "span", "reference", "trial_attempt"])
+        {
+            string sql = $"SELECT count(*) || ' ' || coalesce(md5(string_agg(t::text, chr(10) ORDER BY t::text)), '') FROM experiments.{table} t";
+            await using NpgsqlCommand was = new(sql, before);
+            await using NpgsqlCommand became = new(sql, after);
+            string had = (string)(await was.ExecuteScalarAsync(cancellation))!;
+            Assert.Equal(had, (string)(await became.ExecuteScalarAsync(cancellation))!);
+            Assert.True(table == "trial_attempt" || had[0] != '0', $"{table} was empty: nothing was shown.");
+        }
+
+        // And it is used as it is: its role for queries answers, and a sweep is added.
+        (await Cli.RunAsync("query", "select count(*) from trials", "--postgres", restored)).Expect(ExitCode.Done);
+        (await Cli.RunAsync("run", folder.File("small.yaml"), "--postgres", restored)).Expect(ExitCode.Done);
     }
 
     [Fact]
@@ -347,6 +368,37 @@ public sealed partial class DeployTests
         Assert.Equal(0, await silo.StopAsync());
     }
 
+    private static async Task<Logins> PrepareAsync()
+    {
+        (string anOwner, string superuser) = await TestPostgres.StartWithPasswordsAsync("other");
+        // The test server's own superuser and database have the names that are to be the owner's.
+        await using (NpgsqlConnection first = new(superuser))
+        {
+            await first.OpenAsync();
+            await RowsAsync(first, "CREATE ROLE administrator LOGIN SUPERUSER");
+        }
+
+        NpgsqlConnectionStringBuilder socket = new(superuser) { Username = "administrator" };
+        await using (NpgsqlConnection second = new(socket.ConnectionString))
+        {
+            await second.OpenAsync();
+            await RowsAsync(second, $"ALTER ROLE {new NpgsqlConnectionStringBuilder(superuser).Username} RENAME TO first");
+            await RowsAsync(second, "ALTER DATABASE experiments RENAME TO first");
+        }
+
+        Logins logins = new(new NpgsqlConnectionStringBuilder(anOwner).Host!, socket.ConnectionString);
+        (int code, string said) = await ProgramAsync(
+            Psql!, "-v", "ON_ERROR_STOP=1", "-v", $"owner_password={Logins.OwnersPassword}", "-v", "silo_password=silo", "-v", "dashboards_password=look",
+            "-h", socket.Host!, "-U", socket.Username!, "-f", Path.Combine(Deploy, "postgres", "roles.sql"), "postgres");
+        Assert.True(code == 0, said);
+        (await Cli.RunAsync("database", "migrate", "--postgres", logins.As("experiments", Logins.OwnersPassword))).Expect(ExitCode.Done);
+        (code, said) = await ProgramAsync(
+            "env", $"PGPASSWORD={Logins.OwnersPassword}", Psql!, "-v", "ON_ERROR_STOP=1", "-h", logins.Host, "-U", "experiments",
+            "-f", Path.Combine(Deploy, "postgres", "grants.sql"), "experiments");
+        Assert.True(code == 0, said);
+        return logins;
+    }
+
     private static async Task<long> RowsAsync(NpgsqlConnection connection, string sql)
     {
         await using NpgsqlCommand command = new(sql, connection);
@@ -428,4 +480,18 @@ public sealed partial class DeployTests
 
     [GeneratedRegex(@"\$[{(]([A-Z_]+)[})]")]
     private static partial Regex Named();
+
+    [GeneratedRegex(@"^ +(pg_(?:dump|restore) .*)$", RegexOptions.Multiline)]
+    private static partial Regex RunbookCommand();
+
+    /// <summary>A server that asks for passwords, made ready as <c>deploy/postgres</c> says.</summary>
+    private sealed record Logins(string Host, string Administrator)
+    {
+        public const string OwnersPassword = "o'wner";
+
+        public string As(string login, string password, string database = "experiments") => new NpgsqlConnectionStringBuilder
+        {
+            Host = Host, Database = database, Username = login, Password = password, Pooling = false,
+        }.ConnectionString;
+    }
 }

@@ -18,7 +18,7 @@ public sealed partial class ReadmeTests
         .Where(words => words[0] == "query")
         .Select(words => words[1]);
 
-    public static TheoryData<string> Pages => ["README.md", "deploy/README.md", "src/Kernels/WRITING-A-KERNEL.md"];
+    public static TheoryData<string> Pages => ["README.md", "deploy/README.md", "deploy/BACKUP.md", "src/Kernels/WRITING-A-KERNEL.md"];
 
     [Theory]
     [MemberData(nameof(Pages))]
