@@ -154,7 +154,7 @@ public sealed partial class DeployTests
         (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", logins.As("silo", "silo"))).Expect(ExitCode.Done);
         await using NpgsqlConnection silo = new(logins.As("silo", "silo"));
         await silo.OpenAsync(cancellation);
-        foreach (string beyond in (string[])["DROP TABLE experiments.trial", "CREATE TABLE experiments.mine (x int)", "CREATE ROLE mine", "UPDATE experiments.trial SET loss = 0"])
+        foreach (string beyond in (string[])["DROP TABLE experiments.trial", "CREATE TABLE experiments.mine (x int)", "CREATE ROLE mine", "SELECT lo_create(0)", "UPDATE experiments.trial SET loss = 0"])
         {
             Assert.Equal(PostgresErrorCodes.InsufficientPrivilege, (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(silo, beyond))).SqlState);
         }
@@ -164,8 +164,10 @@ public sealed partial class DeployTests
         Assert.Equal(PostgresErrorCodes.ReadOnlySqlTransaction,
             (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
         await RowsAsync(looking, "SET default_transaction_read_only = off");
-        Assert.Equal(PostgresErrorCodes.InsufficientPrivilege,
-            (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
+        foreach (string beyond in (string[])["DELETE FROM experiments.sweep", "SELECT lo_create(0)", "CREATE TEMPORARY TABLE mine (x int)"])
+        {
+            Assert.Equal(PostgresErrorCodes.InsufficientPrivilege, (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, beyond))).SqlState);
+        }
 
         JsonNode dashboard = JsonNode.Parse(Read("compose/grafana/dashboards/experiments.json"))!;
         Assert.True(await RowsAsync(looking, (string)dashboard["templating"]!["list"]![0]!["query"]!) > 0);

@@ -18,7 +18,7 @@ public sealed partial class ReadmeTests
         .Where(words => words[0] == "query")
         .Select(words => words[1]);
 
-    public static TheoryData<string> Pages => ["README.md", "deploy/README.md", "deploy/BACKUP.md", "src/Kernels/WRITING-A-KERNEL.md"];
+    public static TheoryData<string> Pages => ["README.md", "deploy/README.md", "deploy/BACKUP.md", "deploy/THREATS.md", "src/Kernels/WRITING-A-KERNEL.md"];
 
     [Theory]
     [MemberData(nameof(Pages))]
@@ -70,9 +70,12 @@ public sealed partial class ReadmeTests
         foreach (Match link in Link().Matches(File.ReadAllText(Path.Combine(Root, page))))
         {
             string target = link.Groups[1].Value;
-            Assert.True(
-                target.StartsWith("https://", StringComparison.Ordinal) || Path.Exists(Path.Combine(folder, target)),
-                $"{page} links to {target}, which is not there.");
+            bool there = target[0] == '#'
+                // A heading's anchor, as GitHub makes it: in lower case, blanks as hyphens, without punctuation.
+                ? Heading().Matches(File.ReadAllText(Path.Combine(Root, page))).Any(h => target[1..] == NotInAnchor()
+                    .Replace(h.Groups[1].Value.ToLowerInvariant().Replace(' ', '-'), ""))
+                : target.StartsWith("https://", StringComparison.Ordinal) || Path.Exists(Path.Combine(folder, target));
+            Assert.True(there, $"{page} links to {target}, which is not there.");
         }
     }
 
@@ -88,6 +91,12 @@ public sealed partial class ReadmeTests
 
         return folder ?? throw new InvalidOperationException("The tests run outside a checkout: no Experiments.sln above them.");
     }
+
+    [GeneratedRegex(@"^#+ (.*)$", RegexOptions.Multiline)]
+    private static partial Regex Heading();
+
+    [GeneratedRegex("[^a-z0-9_-]")]
+    private static partial Regex NotInAnchor();
 
     [GeneratedRegex("^    experiments (.+)$", RegexOptions.Multiline)]
     private static partial Regex IndentedCommand();
