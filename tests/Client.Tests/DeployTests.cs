@@ -198,6 +198,16 @@ public sealed partial class DeployTests
             await RowsAsync(administrator, "CREATE DATABASE restored OWNER experiments");
         }
 
+        // A sweep stores a reference where it was dear; the runbook is to keep one in any case.
+        await using (NpgsqlConnection silo = new(logins.As("silo", "silo")))
+        {
+            await silo.OpenAsync(cancellation);
+            await RowsAsync(silo, """
+                INSERT INTO experiments.reference (instance_key, loss, max_logit, rms_logit, seconds, gradient, forward)
+                SELECT gen_random_uuid(), 0.1, 1, 1, 1, decode(repeat('00ff5c', 40000), 'hex'), ''
+                """);
+        }
+
         string[] commands = [.. RunbookCommand().Matches(Read("BACKUP.md")).Select(m => m.Groups[1].Value)];
         Assert.Equal(["pg_dump", "pg_restore"], commands.Select(c => c.Split(' ')[0]));
         foreach (string command in commands)
