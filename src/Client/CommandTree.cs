@@ -35,6 +35,7 @@ public static class CommandTree
             DoctorVerb.Create(terminal),
             DatabaseVerb.Create(terminal),
             SiloVerb.Create(terminal),
+            ClusterVerb.Create(terminal),
             CertificatesVerb.Create(terminal),
             CompletionVerb.Create(terminal),
         };

@@ -6,6 +6,7 @@ using Experiments.Client.Running;
 using Experiments.Client.Terminals;
 using Experiments.Results.Store;
 using Experiments.Silo;
+using Experiments.Silo.OneMachine;
 using Experiments.Silo.Security;
 using Npgsql;
 
@@ -45,6 +46,10 @@ internal static class SiloVerb
         Option<string> certificate = new("--tls-certificate") { HelpName = "FILE", Description = "The node's certificate (PEM), as 'experiments certificates' makes it" };
         Option<string> key = new("--tls-key") { HelpName = "FILE", Description = "Its key (PEM)" };
         Option<string> authority = new("--tls-authority") { HelpName = "FILE", Description = "Who signs the cluster's certificates (PEM)" };
+        Option<string> state = new("--state-file")
+        {
+            HelpName = "FILE", Description = "Where its process number and addresses stand, as JSON; locked while it runs",
+        };
         Option<bool> json = new("--json-log") { Description = "Log JSON lines instead of plain ones" };
         return new Verb("silo", "Run a silo of a cluster: it takes up every running sweep of the store")
         {
@@ -54,7 +59,7 @@ internal static class SiloVerb
                 ("experiments silo --bind 10.0.0.5 --tls-certificate node.crt --tls-key node.key --tls-authority ca.crt --health 0.0.0.0:8080 --json-log",
                     "one of many machines, EXPERIMENTS_REDIS and EXPERIMENTS_POSTGRES being set"),
             ],
-            Options = { redis, bind, port, health, cluster, name, lanes, drain, certificate, key, authority, json, GlobalOptions.Plugins },
+            Options = { redis, bind, port, health, cluster, name, lanes, drain, certificate, key, authority, state, json, GlobalOptions.Plugins },
         }.Runs(terminal, invocation =>
         {
             Setting setting = invocation.Value(redis) is string given ? new Setting(given, "--redis") : invocation.Settings.Redis;
@@ -65,7 +70,7 @@ internal static class SiloVerb
                     + "without a cluster, 'experiments run' needs none.");
             }
 
-            return RunAsync(invocation, new ClusterSiloOptions(setting.Value, AddressOf(invocation.Value(bind)!), invocation.Value(port)!.Value)
+            return RunAsync(invocation, invocation.Value(state), new ClusterSiloOptions(setting.Value, AddressOf(invocation.Value(bind)!), invocation.Value(port)!.Value)
             {
                 Cluster = invocation.Value(cluster)!,
                 Name = invocation.Value(name),
@@ -80,7 +85,7 @@ internal static class SiloVerb
         });
     }
 
-    private static async Task<ExitCode> RunAsync(Invocation invocation, ClusterSiloOptions options)
+    private static async Task<ExitCode> RunAsync(Invocation invocation, string? stateFile, ClusterSiloOptions options)
     {
         Terminal terminal = invocation.Terminal;
         Interrupts interrupts = terminal.Interrupts;
@@ -91,6 +96,7 @@ internal static class SiloVerb
         Task<ResultStore> opening = OpenAsync(invocation, over.Token);
         try
         {
+            using MemberFile? state = stateFile is null ? null : await MemberFile.HoldAsync(stateFile, over.Token);
             // A connection string that can never be right is told at once; a server that is away is waited for.
             await Task.WhenAny(opening, Task.Delay(TimeSpan.FromMilliseconds(200), terminal.Clock, over.Token));
             if (opening.IsFaulted)
@@ -101,6 +107,7 @@ internal static class SiloVerb
             await using ClusterSilo silo = await ClusterSilo.StartAsync(options, opening, over.Token);
             terminal.Notice($"Silo of cluster '{options.Cluster}' on {silo.Endpoint}"
                 + (silo.Health is IPEndPoint at ? $", health on {at}." : "."));
+            state?.Say(silo.Endpoint.ToString(), silo.Health?.ToString());
             await Task.WhenAny(opening, Task.Delay(Timeout.InfiniteTimeSpan, terminal.Clock, over.Token));
             if (opening.IsFaulted)
             {

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text.RegularExpressions;
+using Experiments.Results.Processes;
 using Experiments.Results.Store;
 using MysticMind.PostgresEmbed;
 

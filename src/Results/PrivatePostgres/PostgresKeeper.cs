@@ -1,6 +1,6 @@
 using System.Globalization;
-using System.Reflection;
 using System.Runtime.InteropServices;
+using Experiments.Results.Processes;
 using Experiments.Results.Store;
 using Npgsql;
 
@@ -15,14 +15,7 @@ public static class PostgresKeeper
     public static readonly IReadOnlyList<string> Verb = ["database", "keeper"];
 
     /// <summary>How this very program is started as a keeper.</summary>
-    public static IReadOnlyList<string> CommandLine()
-    {
-        string program = Environment.ProcessPath
-            ?? throw new StoreUnavailableException("This process does not know its own executable, so it cannot start the database's keeper.");
-        string? entry = Assembly.GetEntryAssembly()?.Location;
-        bool hosted = string.Equals(Path.GetFileNameWithoutExtension(program), "dotnet", StringComparison.OrdinalIgnoreCase);
-        return hosted && entry is { Length: > 0 } ? [program, entry, .. Verb] : [program, .. Verb];
-    }
+    public static IReadOnlyList<string> CommandLine() => BackgroundProcess.CommandOfThis(Verb);
 
     /// <summary>After how long: EXPERIMENTS_POSTGRES_IDLE (30s, 15min, 2h, or seconds), else a quarter of an hour.</summary>
     /// <exception cref="ArgumentException">The variable holds no time.</exception>
@@ -57,7 +50,7 @@ public static class PostgresKeeper
     private static async Task<bool> WatchAsync(PrivateServer server, TimeSpan idle, CancellationToken cancellation)
     {
         TimeProvider clock = TimeProvider.System;
-        await using NpgsqlConnection connection = server.Unpooled("postgres");
+        await using NpgsqlConnection connection = server.Unpooled("postgres", "experiments keeper");
         await connection.OpenAsync(cancellation);
         TimeSpan pause = TimeSpan.FromSeconds(Math.Clamp(idle.TotalSeconds / 10, 0.1, 30));
         long since = clock.GetTimestamp();
@@ -83,7 +76,7 @@ public static class PostgresKeeper
         }
     }
 
-    private static async Task<Activity> LookAsync(
+    internal static async Task<Activity> LookAsync(
         PrivateServer server, NpgsqlConnection connection, CancellationToken cancellation)
     {
         await using NpgsqlCommand command = new(SqlText.Named("count-clients"), connection);
@@ -116,8 +109,7 @@ public static class PostgresKeeper
             return new Signals([]);
         }
 
-        // Fails for a process that leads its group already; a shell that started us by hand is then the one to end us.
-        _ = Unix.StartSession();
+        BackgroundProcess.LeaveGroup();
         Directory.SetCurrentDirectory("/");
         return new Signals(
         [
@@ -127,7 +119,7 @@ public static class PostgresKeeper
         ]);
     }
 
-    private readonly record struct Activity(long Clients, long Sessions, DateTime Used);
+    internal readonly record struct Activity(long Clients, long Sessions, DateTime Used);
 
     private sealed class Signals(IReadOnlyList<PosixSignalRegistration> registrations) : IDisposable
     {

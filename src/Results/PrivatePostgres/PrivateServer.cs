@@ -3,6 +3,7 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using Experiments.Results.Processes;
 using Experiments.Results.Store;
 using Npgsql;
 
@@ -127,20 +128,34 @@ public sealed class PrivateServer
         }
 
         using FileLock start = await FileLock.AcquireAsync(StartLockPath, cancellation);
-        bool stopped = await StopLockedAsync(cancellation);
-        while (stopped && File.Exists(KeeperLockPath))
-        {
-            // The keeper notices within a moment, since its connection breaks.
-            using FileLock? keeper = FileLock.TryAcquire(KeeperLockPath);
-            if (keeper is not null)
-            {
-                break;
-            }
+        return await StopWithKeeperAsync(cancellation);
+    }
 
-            await Task.Delay(Pause, cancellation);
+    /// <summary>Stops the server if nobody is connected to it. False when none ran, or somebody is.</summary>
+    public async Task<bool> StopUnusedAsync(CancellationToken cancellation)
+    {
+        if (!Directory.Exists(DataFolder))
+        {
+            return false;
         }
 
-        return stopped;
+        // Nobody joins while we hold it.
+        using FileLock start = await FileLock.AcquireAsync(StartLockPath, cancellation);
+        if (RunningProcess() is null || !File.Exists(SocketPath))
+        {
+            return false;
+        }
+
+        await using (NpgsqlConnection connection = Unpooled("postgres"))
+        {
+            await connection.OpenAsync(cancellation);
+            if ((await PostgresKeeper.LookAsync(this, connection, cancellation)).Clients > 0)
+            {
+                return false;
+            }
+        }
+
+        return await StopWithKeeperAsync(cancellation);
     }
 
     public async Task<PrivateServerStatus> StatusAsync(CancellationToken cancellation)
@@ -173,6 +188,24 @@ public sealed class PrivateServer
         [.. (await PostgresBinaries.AllAsync(BinariesFolder, cancellation))
             .Select(b => new PostgresProgram(b.Folder, b.Version, b.Major >= PostgresBinaries.OldestMajor))];
 
+    private async Task<bool> StopWithKeeperAsync(CancellationToken cancellation)
+    {
+        bool stopped = await StopLockedAsync(cancellation);
+        while (stopped && File.Exists(KeeperLockPath))
+        {
+            // The keeper notices within a moment, since its connection breaks.
+            using FileLock? keeper = FileLock.TryAcquire(KeeperLockPath);
+            if (keeper is not null)
+            {
+                break;
+            }
+
+            await Task.Delay(Pause, cancellation);
+        }
+
+        return stopped;
+    }
+
     internal async Task<bool> StopLockedAsync(CancellationToken cancellation)
     {
         if (RunningProcess() is not int processId)
@@ -190,9 +223,9 @@ public sealed class PrivateServer
     /// <summary>The folder of the private server behind a connection string's host, when this process started or joined it.</summary>
     internal static string? FolderOf(string? host) => host is not null && Started.TryGetValue(host, out string? folder) ? folder : null;
 
-    internal NpgsqlConnection Unpooled(string database) => new(new NpgsqlConnectionStringBuilder(
+    internal NpgsqlConnection Unpooled(string database, string application = "experiments") => new(new NpgsqlConnectionStringBuilder(
         ConnectionString(OwnerName, database))
-    { Pooling = false, Timeout = 5 }.ConnectionString);
+    { Pooling = false, Timeout = 5, ApplicationName = application }.ConnectionString);
 
     private StoreUnavailableException Unusable(string why, Exception? fault = null) => new(
         $"The private database's folder {Folder} cannot be used: {why.TrimEnd('.')}. Set XDG_DATA_HOME to a folder of "
@@ -506,7 +539,7 @@ public sealed class PrivateServer
             GiveToServersUser(KeeperLockPath);
         }
 
-        ServerProcess.Launch([.. command, Folder]);
+        using System.Diagnostics.Process keeper = BackgroundProcess.Launch([.. command, Folder]);
     }
 
     private void PrepareFolder()

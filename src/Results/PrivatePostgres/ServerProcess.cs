@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text;
+using Experiments.Results.Processes;
 using Experiments.Results.Store;
 
 namespace Experiments.Results.PrivatePostgres;
@@ -51,25 +52,6 @@ internal static class ServerProcess
         {
             return (process.ExitCode, output.ToString());
         }
-    }
-
-    /// <summary>Starts a program that outlives us: it has none of our streams, and does not die with our terminal.</summary>
-    internal static void Launch(IReadOnlyList<string> command)
-    {
-        ProcessStartInfo start;
-        if (OperatingSystem.IsWindows())
-        {
-            start = new ProcessStartInfo(command[0], command.Skip(1)) { CreateNoWindow = true, UseShellExecute = false };
-        }
-        else
-        {
-            // Only a shell can give a child /dev/null here; what reads our standard output would otherwise wait for it too.
-            start = new ProcessStartInfo("/bin/sh",
-                ["-c", "trap '' INT HUP; exec \"$0\" \"$@\" </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-", .. command]);
-        }
-
-        start.WorkingDirectory = Path.GetPathRoot(Environment.CurrentDirectory) ?? "/";
-        using Process? process = Process.Start(start);
     }
 
     private static void Append(StringBuilder output, string? line)

@@ -61,6 +61,26 @@ public sealed class PrivateServerTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_server_that_somebody_uses_is_not_stopped_as_unused()
+    {
+        Assert.False(await _server.StopUnusedAsync(Cancellation));
+        await _server.EnsureRunningAsync(_ => { }, Cancellation);
+        await using (NpgsqlConnection user = _server.Unpooled(PrivateServer.DatabaseName))
+        {
+            await user.OpenAsync(Cancellation);
+            Assert.False(await _server.StopUnusedAsync(Cancellation));
+        }
+
+        // The server sees a while later that a client has gone.
+        while (!await _server.StopUnusedAsync(Cancellation))
+        {
+            await Task.Delay(10, Cancellation);
+        }
+
+        Assert.False((await _server.StatusAsync(Cancellation)).Running);
+    }
+
+    [Fact]
     public async Task A_server_whose_socket_was_removed_is_started_anew()
     {
         await _server.EnsureRunningAsync(_ => { }, Cancellation);

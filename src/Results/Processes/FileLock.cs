@@ -1,8 +1,8 @@
-namespace Experiments.Results.PrivatePostgres;
+namespace Experiments.Results.Processes;
 
 /// <summary>A lock between processes: a file held open for one of them, freed by the kernel when its holder dies.</summary>
 /// <remarks>The file stays: deleting it would let two processes lock two files of one name.</remarks>
-internal sealed class FileLock : IDisposable
+public sealed class FileLock : IDisposable
 {
     // EWOULDBLOCK on Linux and on macOS, ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION on Windows. Any other fault, such as a
     // file system that has become read-only, would be waited for in vain.
@@ -13,7 +13,7 @@ internal sealed class FileLock : IDisposable
     private FileLock(FileStream file) => _file = file;
 
     /// <summary>The lock, or null while another process has it.</summary>
-    internal static FileLock? TryAcquire(string path)
+    public static FileLock? TryAcquire(string path)
     {
         try
         {
@@ -25,7 +25,7 @@ internal sealed class FileLock : IDisposable
         }
     }
 
-    internal static async Task<FileLock> AcquireAsync(string path, CancellationToken cancellation)
+    public static async Task<FileLock> AcquireAsync(string path, CancellationToken cancellation)
     {
         while (true)
         {

@@ -2,7 +2,7 @@ using System.ComponentModel;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
-namespace Experiments.Results.PrivatePostgres;
+namespace Experiments.Results.Processes;
 
 /// <summary>The few calls of a Unix that .NET has no name for. None is called on Windows.</summary>
 internal static partial class Unix
@@ -99,7 +99,7 @@ internal static partial class Unix
     }
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
-    private static partial int Kill(int processId, int signal);
+    internal static partial int Kill(int processId, int signal);
 
     [LibraryImport("libc", EntryPoint = "chown", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int ChangeOwner(string path, uint userId, uint groupId);

@@ -1,0 +1,65 @@
+using System.Diagnostics;
+using System.Reflection;
+
+namespace Experiments.Results.Processes;
+
+/// <summary>Programs that outlive the one that starts them.</summary>
+public static class BackgroundProcess
+{
+    private const int Terminating = 15, Killing = 9;
+
+    /// <summary>How this very program is started once more.</summary>
+    /// <exception cref="InvalidOperationException">It does not know its own executable.</exception>
+    public static IReadOnlyList<string> CommandOfThis(params IEnumerable<string> words)
+    {
+        string program = Environment.ProcessPath ?? throw new InvalidOperationException("This process does not know its own executable.");
+        string? entry = Assembly.GetEntryAssembly()?.Location;
+        bool hosted = string.Equals(Path.GetFileNameWithoutExtension(program), "dotnet", StringComparison.OrdinalIgnoreCase);
+        return hosted && entry is { Length: > 0 } ? [program, entry, .. words] : [program, .. words];
+    }
+
+    /// <summary>Starts a program that has none of our streams and does not die with our terminal.</summary>
+    /// <param name="log">Where its output is appended; null for nowhere.</param>
+    /// <param name="environment">What it has beyond our own, for what must not stand on a command line.</param>
+    /// <returns>Its process, which is not waited for.</returns>
+    public static Process Launch(IReadOnlyList<string> command, string? log = null, IReadOnlyDictionary<string, string>? environment = null)
+    {
+        ProcessStartInfo start;
+        if (OperatingSystem.IsWindows())
+        {
+            start = new ProcessStartInfo(command[0], command.Skip(1)) { CreateNoWindow = true, UseShellExecute = false };
+        }
+        else
+        {
+            // Only a shell can give a child /dev/null here; what reads our standard output would otherwise wait for it too.
+            start = new ProcessStartInfo("/bin/sh",
+            [
+                "-c", "trap '' INT HUP; exec \"$@\" </dev/null >>\"$0\" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-", log ?? "/dev/null", .. command,
+            ]);
+        }
+
+        foreach ((string name, string value) in environment ?? new Dictionary<string, string>())
+        {
+            start.Environment[name] = value;
+        }
+
+        start.WorkingDirectory = Path.GetPathRoot(Environment.CurrentDirectory) ?? "/";
+        return Process.Start(start) ?? throw new InvalidOperationException($"{command[0]} was not started.");
+    }
+
+    /// <summary>Puts this process, which was launched so, into a group of its own, where the signals to its starter's group do not arrive.</summary>
+    public static void LeaveGroup()
+    {
+        if (!OperatingSystem.IsWindows())
+        {
+            // Fails for a process that leads its group already, as one that a shell or an init started.
+            _ = Unix.StartSession();
+        }
+    }
+
+    /// <summary>Asks a process to end. Nothing where it is gone.</summary>
+    public static void Terminate(int processId) => _ = Unix.Kill(processId, Terminating);
+
+    /// <summary>Ends a process at once. Nothing where it is gone.</summary>
+    public static void Kill(int processId) => _ = Unix.Kill(processId, Killing);
+}

@@ -1,0 +1,345 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text.Json;
+using Experiments.Results.Processes;
+using StackExchange.Redis;
+
+namespace Experiments.Silo.OneMachine;
+
+/// <param name="Name">"redis", or "silo 1" and so on.</param>
+/// <param name="Path">Its state file.</param>
+/// <param name="Log">Where its output goes.</param>
+/// <param name="State">What it says of itself; null while it does not run.</param>
+public sealed record ClusterProcess(string Name, string Path, string Log, MemberState? State);
+
+/// <summary>A cluster of processes on this machine: a Redis and silos, each of them this program again.</summary>
+/// <remarks>
+/// <para>
+/// Who owns what: the folder is the cluster's. A lock file beside it is held by whoever starts or stops something, so that two commands at once
+/// take turns. Each process holds its own state file and thereby says that it lives. <c>cluster.json</c> holds what the processes must agree on: Redis'
+/// port and password. Nothing else is remembered, so nothing can be remembered wrongly.
+/// </para>
+/// <para>
+/// If the command stops exactly here: killed after it started a process, the process takes its state file, or ends because the folder is gone;
+/// the next <c>up</c> finds it and starts only what is missing. Killed within <c>down</c>: the next <c>down</c> ends the rest. The folder is moved away before
+/// it is deleted, so that a process that was only just started cannot hold a file in it unseen.
+/// </para>
+/// </remarks>
+public sealed class MachineCluster
+{
+    private const int MostSilos = 64;
+
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
+    private static readonly HttpClient Http = new() { Timeout = TimeSpan.FromSeconds(5) };
+
+    private readonly string _clusters;
+
+    /// <param name="clusters">The folder of all clusters of this user.</param>
+    /// <param name="name">Letters, digits and hyphens.</param>
+    public MachineCluster(string clusters, string name)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(name);
+        if (name.Length > 40 || !name.All(c => char.IsAsciiLetterOrDigit(c) || c == '-') || name[0] == '-')
+        {
+            throw new ClusterSiloException($"The cluster's name is '{name}'; up to 40 letters, digits and hyphens are needed, such as experiments.");
+        }
+
+        (_clusters, Name, Folder) = (clusters, name, Path.Combine(clusters, name));
+    }
+
+    public string Name { get; }
+
+    public string Folder { get; }
+
+    private string SettingsPath => Path.Combine(Folder, "cluster.json");
+
+    /// <summary>Redis first, then the silos that run or have been up.</summary>
+    public IReadOnlyList<ClusterProcess> Members() => MembersIn(Folder);
+
+    /// <summary>Makes it so that this many silos run: starts what is missing, drains what is too much.</summary>
+    /// <param name="silos">How many.</param>
+    /// <param name="options">Words after <c>silo</c> that every silo that is started has, such as <c>--lanes 1</c>.</param>
+    /// <param name="environment">What every silo that is started has in its environment beyond this process' own.</param>
+    /// <param name="notice">Told what is being done.</param>
+    /// <exception cref="ClusterSiloException">A process ended, or was not ready in time; its log's last lines are told. Those that run go on.</exception>
+    public async Task UpAsync(
+        int silos, IReadOnlyList<string> options, IReadOnlyDictionary<string, string> environment, Action<string> notice, CancellationToken cancellation)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(silos, MostSilos);
+        using FileLock alone = await LockAsync(cancellation);
+        PrivateFolder(Folder);
+        Settings settings = await ReadSettingsAsync(cancellation) ?? await NewSettingsAsync(cancellation);
+        ClusterProcess redis = Member(Folder, "redis");
+        if (redis.State is null)
+        {
+            if (!PortIsFree(settings.RedisPort))
+            {
+                settings = await NewSettingsAsync(cancellation);
+            }
+
+            notice($"Starting Redis on 127.0.0.1:{settings.RedisPort} …");
+            using Process process = BackgroundProcess.Launch(BackgroundProcess.CommandOfThis("cluster", "redis", Folder), redis.Log);
+            await ReadyAsync(process, redis, () => AnswersAsync(settings), cancellation);
+        }
+
+        Dictionary<string, string> surroundings = new(environment)
+        {
+            ["EXPERIMENTS_REDIS"] = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{settings.RedisPort},password={settings.RedisPassword}"),
+        };
+        List<ClusterProcess> tooMany = [.. Members().Where(m => m.State is not null && NumberOf(m) > silos)];
+        foreach (ClusterProcess member in tooMany)
+        {
+            notice($"Draining {member.Name} …");
+            BackgroundProcess.Terminate(member.State!.Process);
+        }
+
+        List<(Process Process, ClusterProcess Member)> started = [];
+        try
+        {
+            foreach (ClusterProcess member in Enumerable.Range(1, silos).Select(i => Member(Folder, $"silo {i}")).Where(m => m.State is null))
+            {
+                notice($"Starting {member.Name} …");
+                string[] words = ["silo", "--port", "0", "--health", "127.0.0.1:0", "--cluster", Name, "--state-file", member.Path, .. options];
+                started.Add((BackgroundProcess.Launch(BackgroundProcess.CommandOfThis(words), member.Log, surroundings), member));
+            }
+
+            // One may be waited for after another: they start side by side.
+            foreach ((Process process, ClusterProcess member) in started)
+            {
+                await ReadyAsync(process, member, () => IsReadyAsync(member, cancellation), cancellation);
+            }
+        }
+        finally
+        {
+            started.ForEach(s => s.Process.Dispose());
+        }
+
+        foreach (ClusterProcess member in tooMany)
+        {
+            if (await EndedAsync(member, Patience, cancellation))
+            {
+                MemberFile.Forget(member.Path);
+            }
+        }
+    }
+
+    /// <summary>Drains the silos, ends Redis, and leaves nothing behind.</summary>
+    /// <param name="patience">How long a silo may take to drain; it is killed then.</param>
+    /// <returns>How many processes ran, and how many of them had to be killed.</returns>
+    public async Task<(int Ended, int Killed)> DownAsync(TimeSpan patience, Action<string> notice, CancellationToken cancellation)
+    {
+        if (!Directory.Exists(Folder))
+        {
+            return (0, 0);
+        }
+
+        using FileLock alone = await LockAsync(cancellation);
+        (int ended, int killed) = await EndAsync(Folder, patience, notice, cancellation);
+        if (!Directory.Exists(Folder))
+        {
+            return (ended, killed);
+        }
+
+        string removed = Path.Combine(_clusters, $".{Name}-{Guid.NewGuid():N}");
+        Directory.Move(Folder, removed);
+        (int late, int lateKilled) = await EndAsync(removed, patience, notice, cancellation);
+        Directory.Delete(removed, recursive: true);
+        return (ended + late, killed + lateKilled);
+    }
+
+    /// <summary>Serves this cluster's Redis in this process until it is cancelled.</summary>
+    /// <param name="folder">The cluster's.</param>
+    public static async Task ServeRedisAsync(string folder, CancellationToken cancellation)
+    {
+        using MemberFile file = await MemberFile.HoldAsync(PathOf(folder, "redis"), cancellation);
+        Settings settings = await ReadSettingsAsync(Path.Combine(folder, "cluster.json"), cancellation)
+            ?? throw new ClusterSiloException($"{folder} is no cluster's folder: it holds no cluster.json.");
+        string address = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{settings.RedisPort}");
+        file.Say(address, null);
+        await EmbeddedRedis.RunAsync(Path.Combine(folder, "redis"), settings.RedisPort, settings.RedisPassword, cancellation);
+    }
+
+    private static async Task<(int Ended, int Killed)> EndAsync(string folder, TimeSpan patience, Action<string> notice, CancellationToken cancellation)
+    {
+        int ended = 0, killed = 0;
+
+        // The silos first, side by side: they leave the cluster, for which they need Redis.
+        foreach (IGrouping<bool, ClusterProcess> group in MembersIn(folder).Where(m => m.State is not null).GroupBy(m => m.Name == "redis").OrderBy(g => g.Key))
+        {
+            foreach (ClusterProcess member in group)
+            {
+                notice($"{(member.Name == "redis" ? "Ending" : "Draining")} {member.Name} (process {member.State!.Process}) …");
+                BackgroundProcess.Terminate(member.State.Process);
+            }
+
+            long began = TimeProvider.System.GetTimestamp();
+            foreach (ClusterProcess member in group)
+            {
+                ended++;
+                TimeSpan left = patience - TimeProvider.System.GetElapsedTime(began);
+                if (!await EndedAsync(member, left > TimeSpan.Zero ? left : TimeSpan.Zero, cancellation))
+                {
+                    killed++;
+                    BackgroundProcess.Kill(member.State!.Process);
+                    await EndedAsync(member, Patience, cancellation);
+                }
+            }
+        }
+
+        return (ended, killed);
+    }
+
+    private static async Task<bool> EndedAsync(ClusterProcess member, TimeSpan patience, CancellationToken cancellation)
+    {
+        for (long began = TimeProvider.System.GetTimestamp(); MemberFile.Living(member.Path) is not null;)
+        {
+            if (TimeProvider.System.GetElapsedTime(began) >= patience)
+            {
+                return false;
+            }
+
+            await Task.Delay(Pause, cancellation);
+        }
+
+        return true;
+    }
+
+    private static async Task ReadyAsync(Process process, ClusterProcess member, Func<Task<bool>> isReady, CancellationToken cancellation)
+    {
+        long began = TimeProvider.System.GetTimestamp();
+        while (!await isReady())
+        {
+            bool late = TimeProvider.System.GetElapsedTime(began) > Patience;
+            if (process.HasExited || late)
+            {
+                string what = process.HasExited ? "ended" : string.Create(CultureInfo.InvariantCulture, $"was not ready after {Patience.TotalSeconds:F0} s");
+                throw new ClusterSiloException($"{member.Name} {what}: {LastLines(member.Log)}\nIts log is {member.Log}.");
+            }
+
+            await Task.Delay(Pause, cancellation);
+        }
+    }
+
+    private static async Task<bool> AnswersAsync(Settings settings)
+    {
+        ConfigurationOptions options = new()
+        {
+            EndPoints = { { "127.0.0.1", settings.RedisPort } }, Password = settings.RedisPassword, ConnectTimeout = 1000, ConnectRetry = 1,
+        };
+        try
+        {
+            await using ConnectionMultiplexer connection = await ConnectionMultiplexer.ConnectAsync(options);
+            await connection.GetDatabase().PingAsync();
+            return true;
+        }
+        catch (RedisException)
+        {
+            return false;
+        }
+    }
+
+    private static async Task<bool> IsReadyAsync(ClusterProcess member, CancellationToken cancellation)
+    {
+        if (MemberFile.Living(member.Path)?.Health is not string health)
+        {
+            return false;
+        }
+
+        try
+        {
+            using HttpResponseMessage answer = await Http.GetAsync(new Uri($"http://{health}/health/ready"), cancellation);
+            return answer.IsSuccessStatusCode;
+        }
+        catch (HttpRequestException)
+        {
+            return false;
+        }
+    }
+
+    private static List<ClusterProcess> MembersIn(string folder) => !Directory.Exists(folder) ? [] :
+    [
+        .. MemberFile.Was(PathOf(folder, "redis")) ? (ReadOnlySpan<ClusterProcess>)[Member(folder, "redis")] : [],
+        .. Enumerable.Range(1, MostSilos).Select(i => $"silo {i}").Where(name => MemberFile.Was(PathOf(folder, name))).Select(name => Member(folder, name)),
+    ];
+
+    private static ClusterProcess Member(string folder, string name)
+    {
+        string path = PathOf(folder, name);
+        return new(name, path, Path.ChangeExtension(path, ".log"), MemberFile.Living(path));
+    }
+
+    private static string PathOf(string folder, string name) => Path.Combine(folder, name.Replace(' ', '-') + ".state");
+
+    private static int NumberOf(ClusterProcess member) =>
+        member.Name == "redis" ? 0 : int.Parse(member.Name.AsSpan(member.Name.IndexOf(' ') + 1), CultureInfo.InvariantCulture);
+
+    private static string LastLines(string log) =>
+        File.Exists(log) ? string.Join(' ', File.ReadLines(log).Where(line => line.Length > 0).TakeLast(4)) : "it said nothing";
+
+    private static bool PortIsFree(int port)
+    {
+        try
+        {
+            using TcpListener listener = new(IPAddress.Loopback, port);
+            listener.Start();
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
+    }
+
+    private static int FreePort()
+    {
+        using TcpListener listener = new(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    /// <summary>Others of this machine may reach the port, and must not read the password.</summary>
+    private static void PrivateFolder(string folder)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            throw new ClusterSiloException("A cluster on one machine needs Linux or macOS: its processes are ended by signals.");
+        }
+
+        Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+    }
+
+    private Task<FileLock> LockAsync(CancellationToken cancellation)
+    {
+        PrivateFolder(_clusters);
+        return FileLock.AcquireAsync(Path.Combine(_clusters, Name + ".lock"), cancellation);
+    }
+
+    private Task<Settings?> ReadSettingsAsync(CancellationToken cancellation) => ReadSettingsAsync(SettingsPath, cancellation);
+
+    private static async Task<Settings?> ReadSettingsAsync(string path, CancellationToken cancellation)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<Settings>(await File.ReadAllBytesAsync(path, cancellation));
+        }
+        catch (Exception fault) when (fault is FileNotFoundException or DirectoryNotFoundException or JsonException)
+        {
+            return null;
+        }
+    }
+
+    private async Task<Settings> NewSettingsAsync(CancellationToken cancellation)
+    {
+        Settings settings = new(FreePort(), Convert.ToHexString(RandomNumberGenerator.GetBytes(24)));
+        string temporary = SettingsPath + ".new";
+        await File.WriteAllBytesAsync(temporary, JsonSerializer.SerializeToUtf8Bytes(settings), cancellation);
+        File.Move(temporary, SettingsPath, overwrite: true);
+        return settings;
+    }
+
+    private sealed record Settings(int RedisPort, string RedisPassword);
+}

@@ -1,0 +1,136 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Experiments.Cluster.Tests.Driving;
+using Experiments.Silo;
+using Experiments.Silo.OneMachine;
+
+namespace Experiments.Cluster.Tests;
+
+/// <summary>A cluster on one machine: silos, Redis and Postgres started by one command, killed on purpose, and ended by another.</summary>
+public sealed class OneMachineTests
+{
+    private const int Trials = 2 * 40 * 2;
+
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_cluster_is_brought_up_mended_after_kills_and_leaves_nothing_behind()
+    {
+        await using OneMachine machine = new();
+        Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "2", "--lanes", "1")).Code);
+        Dictionary<string, int> first = await machine.ProcessesAsync();
+        Assert.Equal(["redis", "silo 1", "silo 2"], first.Keys);
+        long sweep = (long)(await machine.JsonAsync("submit", await machine.FileAsync(Sweep)))["sweep_id"]!;
+        await UntilAsync(async () => await CountAsync(machine, $"trials where sweep_id = {sweep}") > 0);
+
+        Kill(first["silo 1"]);
+        Kill(first["redis"]);
+        await UntilAsync(async () => (await machine.ProcessesAsync()).Count == 1);
+        Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "2", "--lanes", "1")).Code);
+        Dictionary<string, int> second = await machine.ProcessesAsync();
+        Assert.Equal(["redis", "silo 1", "silo 2"], second.Keys);
+        Assert.Equal(first["silo 2"], second["silo 2"]);
+
+        await UntilAsync(async () => await CountAsync(machine, $"sweep where id = {sweep} and state = 'done'") == 1);
+        Assert.Equal(Trials, await CountAsync(machine, $"(select distinct trial from trials where sweep_id = {sweep} and status = 'done') as distinct_trials"));
+
+        // Fewer: the last is drained.
+        Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "1")).Code);
+        Assert.Equal(["redis", "silo 1"], (await machine.ProcessesAsync()).Keys);
+
+        JsonNode down = await machine.JsonAsync("cluster", "down");
+        Assert.Equal((2, 0, true), ((int)down["ended"]!, (int)down["killed"]!, (bool)down["postgres_stopped"]!));
+        Assert.All(second.Values, id => Assert.False(Runs(id)));
+        Assert.False(Directory.Exists(machine.ClusterFolder));
+        Assert.Equal(0, (int)(await machine.JsonAsync("cluster", "down"))["ended"]!);
+    }
+
+    [Fact]
+    public async Task A_silo_that_hangs_is_killed_by_down()
+    {
+        await using OneMachine machine = new();
+        Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "1")).Code);
+        int silo = (await machine.ProcessesAsync())["silo 1"];
+        using (Process stop = Process.Start("/bin/kill", ["-s", "STOP", $"{silo}"]))
+        {
+            await stop.WaitForExitAsync(Stop);
+        }
+
+        JsonNode down = await machine.JsonAsync("cluster", "down", "--drain", "0");
+        Assert.Equal((2, 1), ((int)down["ended"]!, (int)down["killed"]!));
+        Assert.False(Runs(silo));
+    }
+
+    [Fact]
+    public async Task A_name_and_a_number_that_cannot_be_are_refused()
+    {
+        await using OneMachine machine = new();
+        (int code, string said) = await machine.RunAsync("cluster", "up", "--silos", "1", "--cluster", "no such name");
+        Assert.Equal(1, code);
+        Assert.Contains("letters, digits and hyphens", said, StringComparison.Ordinal);
+        (code, said) = await machine.RunAsync("cluster", "up", "--silos", "0");
+        Assert.Equal(1, code);
+        Assert.Contains("from 1 to 64", said, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_state_file_is_its_holders_alone_and_nobodys_after_it()
+    {
+        string path = Path.Combine(Path.GetTempPath(), $"experiments-state-{Guid.NewGuid():N}");
+        Assert.Null(MemberFile.Living(path));
+        using (MemberFile file = await MemberFile.HoldAsync(path, Stop))
+        {
+            Assert.Equal(new MemberState(Environment.ProcessId, null, null), MemberFile.Living(path));
+            file.Say("127.0.0.1:1", "127.0.0.1:2");
+            Assert.Equal(new MemberState(Environment.ProcessId, "127.0.0.1:1", "127.0.0.1:2"), MemberFile.Living(path));
+            ClusterSiloException held = await Assert.ThrowsAsync<ClusterSiloException>(() => MemberFile.HoldAsync(path, Stop));
+            Assert.Contains($"process {Environment.ProcessId}", held.Message, StringComparison.Ordinal);
+        }
+
+        Assert.Null(MemberFile.Living(path));
+        Assert.True(MemberFile.Was(path));
+        MemberFile.Forget(path);
+        Assert.False(MemberFile.Was(path));
+    }
+
+    private static async Task<long> CountAsync(OneMachine machine, string what) =>
+        (long)(await machine.JsonAsync("query", $"select count(*) as n from {what}")).AsArray()[0]!["n"]!;
+
+    private static async Task UntilAsync(Func<Task<bool>> holds)
+    {
+        for (Stopwatch watch = Stopwatch.StartNew(); !await holds();)
+        {
+            Assert.True(watch.Elapsed < TimeSpan.FromMinutes(3), "Not so after three minutes.");
+        }
+    }
+
+    private static void Kill(int id)
+    {
+        using Process process = Process.GetProcessById(id);
+        process.Kill();
+    }
+
+    /// <summary>A process that nobody has reaped yet does not run.</summary>
+    private static bool Runs(int id)
+    {
+        try
+        {
+            string status = File.ReadAllText($"/proc/{id}/stat");
+            return status[status.LastIndexOf(')') + 2] != 'Z';
+        }
+        catch (Exception gone) when (gone is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return false;
+        }
+    }
+
+    private const string Sweep = """
+        name: one-machine
+        seed: 12
+        instances: {family: uniform, n: [512, 1024], d: 8, bound: 1, repeats: 40}
+        kernels:
+          - {kernel: exact, precision: float32}
+          - {kernel: low-rank, degree: 3, precision: float32}
+        measure: {rounds: 2, min_time: 10ms, max_noise: 0, sharing: true}
+        """;
+}
