@@ -34,7 +34,7 @@ public sealed class CommandLineTests
             Assert.NotEmpty(does);
             ParseResult parsed = root.Parse(words[1..], CommandTree.Parsing);
             Assert.True(parsed.Errors.Count == 0, $"{line}: {string.Join(' ', parsed.Errors.Select(e => e.Message))}");
-            Assert.Same(path.Split(' ')[0] == "database" ? parsed.CommandResult.Command : verb, parsed.CommandResult.Command);
+            Assert.Same(path.Split(' ')[0] is "database" or "cluster" ? parsed.CommandResult.Command : verb, parsed.CommandResult.Command);
         }
     }
 
@@ -43,7 +43,7 @@ public sealed class CommandLineTests
     {
         string[] names = [.. Tree().Subcommands.Where(c => !c.Hidden).Select(c => c.Name).Order(StringComparer.Ordinal)];
         Assert.Equal(
-            ["cancel", "certificates", "completion", "database", "doctor", "export", "extend", "gradient", "import", "kernels", "list", "plan", "query",
+            ["cancel", "certificates", "cluster", "completion", "database", "doctor", "export", "extend", "gradient", "import", "kernels", "list", "plan", "query",
                 "resume", "retry", "run", "show", "silo", "submit", "trace", "watch"], names);
     }
 

@@ -25,7 +25,7 @@ internal static class ClusterVerb
             Examples =
             [
                 ("experiments cluster up --silos 3", "three silos, a Redis and, where no Postgres is named, the private one"),
-                ("experiments submit quickstart", "hand it a sweep; 'experiments watch last' looks on"),
+                ("experiments cluster", "which of them run; 'experiments submit' hands them a sweep"),
                 ("experiments cluster down", "drain the silos, end it all"),
             ],
             Options = { name, GlobalOptions.Json },

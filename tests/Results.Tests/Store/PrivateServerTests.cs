@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Experiments.Results.PrivatePostgres;
+using Experiments.Results.Processes;
 using Experiments.Results.Store;
 using Experiments.Testing;
 using Npgsql;
