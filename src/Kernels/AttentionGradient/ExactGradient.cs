@@ -55,16 +55,16 @@ public sealed class ExactGradient : IGradientKernel
 
     /// <summary>The sums over the set's rows, and what of the output belongs to a row, for each of them.</summary>
     internal static void Compute<T>(AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context)
-        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Compute(problem, set, output, context, Doubt.Bearable);
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Compute(problem, set, output, context, spare: 1);
 
     private static void Compute<T>(
-        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context, double bearable)
+        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context, double spare)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        bool isDoubtful = Vector512.IsHardwareAccelerated ? Compute<Lanes512<T>, T>(problem, set, output, context, bearable)
-            : Vector256.IsHardwareAccelerated ? Compute<Lanes256<T>, T>(problem, set, output, context, bearable)
-            : Vector128.IsHardwareAccelerated ? Compute<Lanes128<T>, T>(problem, set, output, context, bearable)
-            : Compute<LanesScalar<T>, T>(problem, set, output, context, bearable);
+        bool isDoubtful = Vector512.IsHardwareAccelerated ? Compute<Lanes512<T>, T>(problem, set, output, context, spare)
+            : Vector256.IsHardwareAccelerated ? Compute<Lanes256<T>, T>(problem, set, output, context, spare)
+            : Vector128.IsHardwareAccelerated ? Compute<Lanes128<T>, T>(problem, set, output, context, spare)
+            : Compute<LanesScalar<T>, T>(problem, set, output, context, spare);
         Checks.ThrowIfAnyIsNotFinite(output);
         if (context.Statistics && !double.IsFinite(output.MaxLogit))
         {
@@ -106,7 +106,7 @@ public sealed class ExactGradient : IGradientKernel
             DK = Like(output.DK),
             DV = Like(output.DV),
         };
-        Compute(wide, set.Of(wide), result, context with { Phase = null, Statistics = false }, Doubt.Bearable * MoreDigits);
+        Compute(wide, set.Of(wide), result, context with { Phase = null, Statistics = false }, MoreDigits);
         output.Loss = result.Loss;
         Narrow(result.DX, output.DX);
         Narrow(result.DY, output.DY);
@@ -129,7 +129,7 @@ public sealed class ExactGradient : IGradientKernel
     /// <returns>Whether rounding may have cost dX too much.</returns>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static unsafe bool Compute<V, T>(
-        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context, double bearable)
+        AttentionProblem<T> problem, RowSet<T> set, GradientOutput<T> output, KernelContext context, double spare)
         where V : struct, ILanes<V, T>
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
@@ -170,7 +170,7 @@ public sealed class ExactGradient : IGradientKernel
         output.NonPositiveRowSums = 0;
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
-        return doubt.IsLarge(output, problem.Divisor, bearable);
+        return doubt.IsLarge(output, problem.Divisor, spare);
     }
 
     // Every row may turn out to be dominated, and the problem to need twice the digits: the operands of all ways are counted, as what one gave back
