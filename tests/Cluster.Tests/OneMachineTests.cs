@@ -61,8 +61,31 @@ public sealed class OneMachineTests
         Assert.False(Runs(silo));
     }
 
+    /// <summary>The silos know the old Redis alone: left running they would be another cluster, of which 'up' says that all is well.</summary>
     [Fact]
-    public async Task A_name_and_a_number_that_cannot_be_are_refused()
+    public async Task A_Redis_that_hangs_and_whose_password_is_lost_is_replaced_and_the_silos_with_it()
+    {
+        await using OneMachine machine = new();
+        Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "1")).Code);
+        Dictionary<string, int> first = await machine.ProcessesAsync();
+        using (Process stop = Process.Start("/bin/kill", ["-s", "STOP", $"{first["redis"]}"]))
+        {
+            await stop.WaitForExitAsync(Stop);
+        }
+
+        await File.WriteAllTextAsync(Path.Combine(machine.ClusterFolder, "cluster.json"), "{}", Stop);
+        (int code, string said) = await machine.RunAsync("cluster", "up", "--silos", "1");
+        Assert.True(code == 0, said);
+        Dictionary<string, int> second = await machine.ProcessesAsync();
+        Assert.Equal(["redis", "silo 1"], second.Keys);
+        Assert.All(first, member => Assert.NotEqual(member.Value, second[member.Key]));
+        Assert.All(first.Values, id => Assert.False(Runs(id)));
+        JsonNode down = await machine.JsonAsync("cluster", "down");
+        Assert.Equal((2, 0, true), ((int)down["ended"]!, (int)down["killed"]!, (bool)down["postgres_stopped"]!));
+    }
+
+    [Fact]
+    public async Task A_name_a_number_and_a_folder_that_cannot_be_are_refused()
     {
         await using OneMachine machine = new();
         (int code, string said) = await machine.RunAsync("cluster", "up", "--silos", "1", "--cluster", "no such name");
@@ -71,6 +94,32 @@ public sealed class OneMachineTests
         (code, said) = await machine.RunAsync("cluster", "up", "--silos", "0");
         Assert.Equal(1, code);
         Assert.Contains("from 1 to 64", said, StringComparison.Ordinal);
+        Directory.CreateDirectory(Path.GetDirectoryName(machine.ClusterFolder)!);
+        (code, said) = await machine.RunAsync("cluster", "up", "--silos", "1");
+        Assert.Equal(1, code);
+        Assert.Contains("is open to other users", said, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Many_who_ask_at_once_see_that_nobody_holds_a_file_and_whatever_stands_in_it()
+    {
+        string path = Path.Combine(Path.GetTempPath(), $"experiments-state-{Guid.NewGuid():N}");
+        using (await MemberFile.HoldAsync(path, Stop))
+        {
+            // To kill(2) these numbers are everybody, and a whole group.
+            foreach (string text in (string[])["", "x", "null", "{}", "{\"process\":-1}", "{\"process\":0}"])
+            {
+                await File.WriteAllTextAsync(path, text, Stop);
+                Assert.Equal(new MemberState(null, null, null), MemberFile.Living(path));
+            }
+        }
+
+        // As a killed process leaves it.
+        await File.WriteAllTextAsync(path, $"{{\"process\":{Environment.ProcessId}}}", Stop);
+        Parallel.For(0, 20_000, new ParallelOptions { MaxDegreeOfParallelism = 4 }, _ => Assert.Null(MemberFile.Living(path)));
+        MemberFile.ForgetLast(path);
+        Assert.False(File.Exists(path));
+        MemberFile.Forget(path);
     }
 
     [Fact]

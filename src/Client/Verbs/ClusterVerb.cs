@@ -117,11 +117,12 @@ internal static class ClusterVerb
             return Task.FromResult(ExitCode.Done);
         }
 
-        output.WriteLine($"Cluster '{name}': {members.Count(m => m.State is not null && m.Name != "redis")} silos run.");
+        int running = members.Count(m => m.State is not null && m.Name != "redis");
+        output.WriteLine($"Cluster '{name}': {(running == 1 ? "1 silo runs" : $"{running} silos run")}.");
         foreach (ClusterProcess member in members)
         {
             output.WriteLine(member.State is MemberState state
-                ? $"  {member.Name,-8}process {state.Process}, on {state.Endpoint ?? "its way"}" + (state.Health is string health ? $", health on {health}" : "")
+                ? $"  {member.Name,-8}{(state.Process is int id ? $"process {id}" : "starts")}, on {state.Endpoint ?? "its way"}" + (state.Health is string health ? $", health on {health}" : "")
                 : $"  {member.Name,-8}does not run; its log is {member.Log}");
         }
 

@@ -58,8 +58,15 @@ public static class BackgroundProcess
     }
 
     /// <summary>Asks a process to end. Nothing where it is gone.</summary>
-    public static void Terminate(int processId) => _ = Unix.Kill(processId, Terminating);
+    public static void Terminate(int processId) => Signal(processId, Terminating);
 
     /// <summary>Ends a process at once. Nothing where it is gone.</summary>
-    public static void Kill(int processId) => _ = Unix.Kill(processId, Killing);
+    public static void Kill(int processId) => Signal(processId, Killing);
+
+    private static void Signal(int processId, int signal)
+    {
+        // 0 means our own group to kill(2), and −1 whatever we may signal: for root the machine.
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(processId);
+        _ = Unix.Kill(processId, signal);
+    }
 }

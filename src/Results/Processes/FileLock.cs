@@ -25,6 +25,24 @@ public sealed class FileLock : IDisposable
         }
     }
 
+    /// <summary>Whether another has the lock. Nobody who asks keeps anybody else who asks from seeing that it is free.</summary>
+    public static bool IsHeld(string path)
+    {
+        try
+        {
+            using FileStream shared = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
+            return false;
+        }
+        catch (IOException fault) when (HeldElsewhere.Contains(fault.HResult))
+        {
+            return true;
+        }
+        catch (Exception none) when (none is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return false;
+        }
+    }
+
     public static async Task<FileLock> AcquireAsync(string path, CancellationToken cancellation)
     {
         while (true)

@@ -33,6 +33,12 @@ public sealed class MachineCluster
     private const int MostSilos = 64;
 
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
+    // It answers in a millisecond, unless the machine is overrun.
+    private static readonly TimeSpan RedisPatience = TimeSpan.FromSeconds(10);
+
+    // What a silo takes unless told otherwise, 20 s, and some for its connections.
+    private static readonly TimeSpan DrainPatience = TimeSpan.FromSeconds(30);
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
     private static readonly HttpClient Http = new() { Timeout = TimeSpan.FromSeconds(5) };
 
@@ -72,20 +78,7 @@ public sealed class MachineCluster
         ArgumentOutOfRangeException.ThrowIfGreaterThan(silos, MostSilos);
         using FileLock alone = await LockAsync(cancellation);
         PrivateFolder(Folder);
-        Settings settings = await ReadSettingsAsync(cancellation) ?? await NewSettingsAsync(cancellation);
-        ClusterProcess redis = Member(Folder, "redis");
-        if (redis.State is null)
-        {
-            if (!PortIsFree(settings.RedisPort))
-            {
-                settings = await NewSettingsAsync(cancellation);
-            }
-
-            notice($"Starting Redis on 127.0.0.1:{settings.RedisPort} …");
-            using Process process = BackgroundProcess.Launch(BackgroundProcess.CommandOfThis("cluster", "redis", Folder), redis.Log);
-            await ReadyAsync(process, redis, () => AnswersAsync(settings), cancellation);
-        }
-
+        Settings settings = await EnsureRedisAsync(notice, cancellation);
         Dictionary<string, string> surroundings = new(environment)
         {
             ["EXPERIMENTS_REDIS"] = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{settings.RedisPort},password={settings.RedisPassword}"),
@@ -94,7 +87,13 @@ public sealed class MachineCluster
         foreach (ClusterProcess member in tooMany)
         {
             notice($"Draining {member.Name} …");
-            BackgroundProcess.Terminate(member.State!.Process);
+            Signal(member, BackgroundProcess.Terminate);
+        }
+
+        // One that a broken-off 'down' drains is still there, and is not what was asked for.
+        foreach (ClusterProcess member in Members().Where(m => m.State is not null && NumberOf(m) > 0 && NumberOf(m) <= silos))
+        {
+            await SettledAsync(member, notice, cancellation);
         }
 
         List<(Process Process, ClusterProcess Member)> started = [];
@@ -103,6 +102,7 @@ public sealed class MachineCluster
             foreach (ClusterProcess member in Enumerable.Range(1, silos).Select(i => Member(Folder, $"silo {i}")).Where(m => m.State is null))
             {
                 notice($"Starting {member.Name} …");
+                MemberFile.ForgetLast(member.Path);
                 string[] words = ["silo", "--port", "0", "--health", "127.0.0.1:0", "--cluster", Name, "--state-file", member.Path, .. options];
                 started.Add((BackgroundProcess.Launch(BackgroundProcess.CommandOfThis(words), member.Log, surroundings), member));
             }
@@ -120,10 +120,71 @@ public sealed class MachineCluster
 
         foreach (ClusterProcess member in tooMany)
         {
-            if (await EndedAsync(member, Patience, cancellation))
+            if (await EndedAsync(member, Patience, BackgroundProcess.Terminate, cancellation))
             {
                 MemberFile.Forget(member.Path);
             }
+        }
+    }
+
+    /// <summary>Starts Redis unless it runs and answers.</summary>
+    private async Task<Settings> EnsureRedisAsync(Action<string> notice, CancellationToken cancellation)
+    {
+        Settings? settings = await ReadSettingsAsync(cancellation);
+        ClusterProcess redis = Member(Folder, "redis");
+        if (redis.State is not null)
+        {
+            for (long began = TimeProvider.System.GetTimestamp(); settings is not null && TimeProvider.System.GetElapsedTime(began) < RedisPatience;)
+            {
+                if (await AnswersAsync(settings))
+                {
+                    return settings;
+                }
+
+                await Task.Delay(Pause, cancellation);
+            }
+
+            // What it has answered is on disk.
+            notice($"Redis ({Shown(redis)}) {(settings is null ? "runs by a password that is lost" : "does not answer")}; it is killed …");
+            Signal(redis, BackgroundProcess.Kill);
+            await EndedAsync(redis, Patience, BackgroundProcess.Kill, cancellation);
+        }
+
+        if (settings is null || !PortIsFree(settings.RedisPort))
+        {
+            // The silos that run know the old address only; they would go on as another cluster, which nobody asks for work.
+            await EndAsync(Folder, DrainPatience, notice, cancellation);
+            settings = await NewSettingsAsync(cancellation);
+        }
+
+        notice($"Starting Redis on 127.0.0.1:{settings.RedisPort} …");
+        MemberFile.ForgetLast(redis.Path);
+        using Process process = BackgroundProcess.Launch(BackgroundProcess.CommandOfThis("cluster", "redis", Folder), redis.Log);
+        await ReadyAsync(process, redis, () => AnswersAsync(settings), cancellation);
+        return settings;
+    }
+
+    /// <summary>Waits until a silo that runs is ready, or has ended.</summary>
+    private static async Task SettledAsync(ClusterProcess member, Action<string> notice, CancellationToken cancellation)
+    {
+        bool told = false;
+        for (long began = TimeProvider.System.GetTimestamp(); MemberFile.Living(member.Path) is not null && !await IsReadyAsync(member, cancellation);)
+        {
+            TimeSpan waited = TimeProvider.System.GetElapsedTime(began);
+            if (waited > Patience)
+            {
+                throw new ClusterSiloException(
+                    $"{member.Name} ({Shown(member)}) runs and is not ready after {Patience.TotalSeconds:F0} s. Its log is {member.Log}. "
+                    + "'experiments cluster down' ends it, if need be by force.");
+            }
+
+            if (!told && waited > TimeSpan.FromSeconds(1))
+            {
+                told = true;
+                notice($"Waiting for {member.Name} ({Shown(member)}), which starts or ends …");
+            }
+
+            await Task.Delay(Pause, cancellation);
         }
     }
 
@@ -172,8 +233,8 @@ public sealed class MachineCluster
         {
             foreach (ClusterProcess member in group)
             {
-                notice($"{(member.Name == "redis" ? "Ending" : "Draining")} {member.Name} (process {member.State!.Process}) …");
-                BackgroundProcess.Terminate(member.State.Process);
+                notice($"{(member.Name == "redis" ? "Ending" : "Draining")} {member.Name} ({Shown(member)}) …");
+                Signal(member, BackgroundProcess.Terminate);
             }
 
             long began = TimeProvider.System.GetTimestamp();
@@ -181,11 +242,17 @@ public sealed class MachineCluster
             {
                 ended++;
                 TimeSpan left = patience - TimeProvider.System.GetElapsedTime(began);
-                if (!await EndedAsync(member, left > TimeSpan.Zero ? left : TimeSpan.Zero, cancellation))
+                if (!await EndedAsync(member, left > TimeSpan.Zero ? left : TimeSpan.Zero, BackgroundProcess.Terminate, cancellation))
                 {
                     killed++;
-                    BackgroundProcess.Kill(member.State!.Process);
-                    await EndedAsync(member, Patience, cancellation);
+                    Signal(Member(folder, member.Name), BackgroundProcess.Kill);
+                    if (!await EndedAsync(member, TimeSpan.FromSeconds(10), BackgroundProcess.Kill, cancellation))
+                    {
+                        throw new ClusterSiloException(
+                            $"{member.Name} runs and cannot be ended: {(MemberFile.Living(member.Path)?.Process is int id
+                                ? $"process {id} survives a kill" : $"{member.Path} does not say which process it is")}. "
+                            + "End it by hand, then 'experiments cluster down' again.");
+                    }
                 }
             }
         }
@@ -193,10 +260,19 @@ public sealed class MachineCluster
         return (ended, killed);
     }
 
-    private static async Task<bool> EndedAsync(ClusterProcess member, TimeSpan patience, CancellationToken cancellation)
+    /// <summary>Waits for a process that has been sent a signal.</summary>
+    /// <param name="signal">Sent as soon as it says its number, when it had not said it yet.</param>
+    private static async Task<bool> EndedAsync(ClusterProcess member, TimeSpan patience, Action<int> signal, CancellationToken cancellation)
     {
-        for (long began = TimeProvider.System.GetTimestamp(); MemberFile.Living(member.Path) is not null;)
+        int? told = member.State?.Process;
+        for (long began = TimeProvider.System.GetTimestamp(); MemberFile.Living(member.Path) is MemberState state;)
         {
+            if (told is null && state.Process is int id)
+            {
+                told = id;
+                signal(id);
+            }
+
             if (TimeProvider.System.GetElapsedTime(began) >= patience)
             {
                 return false;
@@ -208,15 +284,28 @@ public sealed class MachineCluster
         return true;
     }
 
+    private static void Signal(ClusterProcess member, Action<int> signal)
+    {
+        if (member.State?.Process is int id)
+        {
+            signal(id);
+        }
+    }
+
+    private static string Shown(ClusterProcess member) => member.State?.Process is int id ? $"process {id}" : "its process is not known yet";
+
     private static async Task ReadyAsync(Process process, ClusterProcess member, Func<Task<bool>> isReady, CancellationToken cancellation)
     {
         long began = TimeProvider.System.GetTimestamp();
         while (!await isReady())
         {
             bool late = TimeProvider.System.GetElapsedTime(began) > Patience;
-            if (process.HasExited || late)
+
+            // One that an 'up' started and was killed may have come first; then ours has made way for it.
+            bool ended = process.HasExited && MemberFile.Living(member.Path) is null;
+            if (ended || late)
             {
-                string what = process.HasExited ? "ended" : string.Create(CultureInfo.InvariantCulture, $"was not ready after {Patience.TotalSeconds:F0} s");
+                string what = ended ? "ended" : string.Create(CultureInfo.InvariantCulture, $"was not ready after {Patience.TotalSeconds:F0} s");
                 throw new ClusterSiloException($"{member.Name} {what}: {LastLines(member.Log)}\nIts log is {member.Log}.");
             }
 
@@ -254,9 +343,9 @@ public sealed class MachineCluster
             using HttpResponseMessage answer = await Http.GetAsync(new Uri($"http://{health}/health/ready"), cancellation);
             return answer.IsSuccessStatusCode;
         }
-        catch (HttpRequestException)
+        catch (Exception fault) when (fault is HttpRequestException || (fault is TaskCanceledException && !cancellation.IsCancellationRequested))
         {
-            return false;
+            return false; // It does not listen any more, or is stopped.
         }
     }
 
@@ -309,7 +398,13 @@ public sealed class MachineCluster
             throw new ClusterSiloException("A cluster on one machine needs Linux or macOS: its processes are ended by signals.");
         }
 
-        Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        const UnixFileMode Ours = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        Directory.CreateDirectory(folder, Ours);
+        if ((File.GetUnixFileMode(folder) & ~Ours) != 0)
+        {
+            // It was there already, and a copy that was restored forgets its modes.
+            throw new ClusterSiloException($"{folder} is open to other users, who must not read the password in it. 'chmod 700' it, or remove it.");
+        }
     }
 
     private Task<FileLock> LockAsync(CancellationToken cancellation)
@@ -324,7 +419,8 @@ public sealed class MachineCluster
     {
         try
         {
-            return JsonSerializer.Deserialize<Settings>(await File.ReadAllBytesAsync(path, cancellation));
+            Settings? settings = JsonSerializer.Deserialize<Settings>(await File.ReadAllBytesAsync(path, cancellation));
+            return settings is { RedisPort: > 0 and <= ushort.MaxValue, RedisPassword.Length: > 0 } ? settings : null;
         }
         catch (Exception fault) when (fault is FileNotFoundException or DirectoryNotFoundException or JsonException)
         {

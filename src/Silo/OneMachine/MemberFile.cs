@@ -4,10 +4,10 @@ using Experiments.Results.Processes;
 namespace Experiments.Silo.OneMachine;
 
 /// <summary>What a process of a cluster says of itself.</summary>
-/// <param name="Process">Its number.</param>
+/// <param name="Process">Its number; null until it has said it, or when its file holds none.</param>
 /// <param name="Endpoint">Where the others reach it; null until it is up.</param>
 /// <param name="Health">Where its health is served; null until it is up, or for nowhere.</param>
-public sealed record MemberState(int Process, string? Endpoint, string? Health);
+public sealed record MemberState(int? Process, string? Endpoint, string? Health);
 
 /// <summary>A file in which a process says who it is, and beside it one that it holds locked while it lives. The lock goes with the process however that
 /// ends, so that a number in a file that is not locked is nobody's.</summary>
@@ -38,7 +38,8 @@ public sealed class MemberFile : IDisposable
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            throw new ClusterSiloException($"{path} is that of process {Read(path)?.Process}, which runs. End that first, or name another file.");
+            throw new ClusterSiloException(
+                $"{path} is that of {(Read(path)?.Process is int other ? $"process {other}" : "a process")}, which runs. End that first, or name another file.");
         }
         catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
         {
@@ -50,15 +51,17 @@ public sealed class MemberFile : IDisposable
     public static bool Was(string path) => File.Exists(LockOf(path));
 
     /// <summary>Who holds a file, or null when nobody does.</summary>
-    public static MemberState? Living(string path)
-    {
-        if (!File.Exists(LockOf(path)))
-        {
-            return null;
-        }
+    public static MemberState? Living(string path) => FileLock.IsHeld(LockOf(path)) ? Read(path) ?? new MemberState(null, null, null) : null;
 
+    /// <summary>Removes what a killed process said of itself, before another takes its file: between its taking and its own first word the number there
+    /// would be taken for its own.</summary>
+    public static void ForgetLast(string path)
+    {
         using FileLock? free = FileLock.TryAcquire(LockOf(path));
-        return free is null ? Read(path) ?? new MemberState(0, null, null) : null;
+        if (free is not null)
+        {
+            File.Delete(path);
+        }
     }
 
     /// <summary>Removes what a process that has ended left.</summary>
@@ -86,11 +89,11 @@ public sealed class MemberFile : IDisposable
     {
         try
         {
-            return JsonSerializer.Deserialize<MemberState>(File.ReadAllBytes(path), Json);
+            return JsonSerializer.Deserialize<MemberState>(File.ReadAllBytes(path), Json) is { Process: > 0 } state ? state : null;
         }
-        catch (Exception fault) when (fault is FileNotFoundException or DirectoryNotFoundException)
+        catch (Exception fault) when (fault is FileNotFoundException or DirectoryNotFoundException or JsonException)
         {
-            return null; // It has the lock, and has not said yet; or it is about to end.
+            return null; // It has the lock, and has not said yet; or it is about to end; or somebody wrote into its file.
         }
     }
 }
