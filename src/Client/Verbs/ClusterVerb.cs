@@ -37,7 +37,7 @@ internal static class ClusterVerb
                 ("experiments cluster up", "three silos; again, it starts those that have died"),
                 ("experiments cluster up --silos 5 --lanes 1", "two more, of one lane each"),
             ],
-            Options = { silos, lanes, name, GlobalOptions.Json },
+            Options = { silos, lanes, name, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => UpAsync(invocation, invocation.Value(name)!, invocation.Value(silos)!.Value, invocation.Value(lanes))));
         cluster.Add(new Verb("down", "Drain the silos, end Redis, stop the private Postgres unless others use it")
         {
@@ -63,6 +63,19 @@ internal static class ClusterVerb
         if (invocation.Settings.Postgres.Value is string store)
         {
             environment["EXPERIMENTS_POSTGRES"] = store;
+        }
+
+        // A silo stands in another folder than whoever starts it.
+        if (invocation.Settings.PlugIns.Value is string plugins)
+        {
+            _ = invocation.PlugIns; // What cannot be loaded is told here, not in the log of each silo.
+            environment["EXPERIMENTS_PLUGINS"] = string.Join(Path.PathSeparator, plugins
+                .Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries).Select(Path.GetFullPath));
+        }
+
+        if (File.Exists(invocation.Settings.File))
+        {
+            environment["EXPERIMENTS_CONFIG"] = Path.GetFullPath(invocation.Settings.File);
         }
 
         List<string> options = ["--lanes", (lanes ?? Math.Max(1, (Environment.ProcessorCount - 1) / silos)).ToString(CultureInfo.InvariantCulture)];
