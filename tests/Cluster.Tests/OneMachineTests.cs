@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using System.Text.Json.Nodes;
 using Experiments.Cluster.Tests.Driving;
 using Experiments.Silo;
@@ -98,6 +99,23 @@ public sealed class OneMachineTests
         (code, said) = await machine.RunAsync("cluster", "up", "--silos", "1");
         Assert.Equal(1, code);
         Assert.Contains("is open to other users", said, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [SuppressMessage("Interoperability", "CA1416", Justification = "These tests need a Unix.")]
+    public async Task What_a_killed_down_left_is_removed_by_the_next_and_nothing_of_another_cluster()
+    {
+        await using OneMachine machine = new();
+        string clusters = Path.GetDirectoryName(machine.ClusterFolder)!;
+        string left = Path.Combine(clusters, $".experiments-{Guid.NewGuid():N}"), others = Path.Combine(clusters, $".experiments-2-{Guid.NewGuid():N}");
+        foreach (string folder in (string[])[clusters, left, others])
+        {
+            Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+
+        await File.WriteAllTextAsync(Path.Combine(left, "cluster.json"), "{}", Stop);
+        Assert.Equal(0, (int)(await machine.JsonAsync("cluster", "down"))["ended"]!);
+        Assert.Equal([others], Directory.GetDirectories(clusters));
     }
 
     [Fact]

@@ -135,7 +135,7 @@ internal static class ClusterVerb
         foreach (ClusterProcess member in members)
         {
             output.WriteLine(member.State is MemberState state
-                ? $"  {member.Name,-8}{(state.Process is int id ? $"process {id}" : "starts")}, on {state.Endpoint ?? "its way"}" + (state.Health is string health ? $", health on {health}" : "")
+                ? $"  {member.Name,-8}{(state.Process is int id ? $"process {id}, on {state.Endpoint ?? "its way"}" : "runs, and has not said as which process")}" + (state.Health is string health ? $", health on {health}" : "")
                 : $"  {member.Name,-8}does not run; its log is {member.Log}");
         }
 

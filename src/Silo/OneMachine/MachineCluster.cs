@@ -24,7 +24,7 @@ public sealed record ClusterProcess(string Name, string Path, string Log, Member
 /// </para>
 /// <para>
 /// If the command stops exactly here: killed after it started a process, the process takes its state file, or ends because the folder is gone;
-/// the next <c>up</c> finds it and starts only what is missing. Killed within <c>down</c>: the next <c>down</c> ends the rest. The folder is moved away before
+/// the next <c>up</c> finds it and starts only what is missing. Killed within <c>down</c>: the next <c>down</c> ends and removes the rest. The folder is moved away before
 /// it is deleted, so that a process that was only just started cannot hold a file in it unseen.
 /// </para>
 /// </remarks>
@@ -76,7 +76,7 @@ public sealed class MachineCluster
         int silos, IReadOnlyList<string> options, IReadOnlyDictionary<string, string> environment, Action<string> notice, CancellationToken cancellation)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(silos, MostSilos);
-        using FileLock alone = await LockAsync(cancellation);
+        using FileLock alone = await LockAsync(notice, cancellation);
         PrivateFolder(Folder);
         Settings settings = await EnsureRedisAsync(notice, cancellation);
         Dictionary<string, string> surroundings = new(environment)
@@ -193,23 +193,28 @@ public sealed class MachineCluster
     /// <returns>How many processes ran, and how many of them had to be killed.</returns>
     public async Task<(int Ended, int Killed)> DownAsync(TimeSpan patience, Action<string> notice, CancellationToken cancellation)
     {
-        if (!Directory.Exists(Folder))
+        if (!Directory.Exists(_clusters))
         {
             return (0, 0);
         }
 
-        using FileLock alone = await LockAsync(cancellation);
+        using FileLock alone = await LockAsync(notice, cancellation);
         (int ended, int killed) = await EndAsync(Folder, patience, notice, cancellation);
-        if (!Directory.Exists(Folder))
+        if (Directory.Exists(Folder))
         {
-            return (ended, killed);
+            Directory.Move(Folder, Path.Combine(_clusters, $".{Name}-{Guid.NewGuid():N}"));
         }
 
-        string removed = Path.Combine(_clusters, $".{Name}-{Guid.NewGuid():N}");
-        Directory.Move(Folder, removed);
-        (int late, int lateKilled) = await EndAsync(removed, patience, notice, cancellation);
-        Directory.Delete(removed, recursive: true);
-        return (ended + late, killed + lateKilled);
+        // Beside the one just moved, those of a 'down' that was killed here.
+        foreach (string removed in Directory.GetDirectories(_clusters, $".{Name}-*")
+            .Where(folder => Guid.TryParseExact(Path.GetFileName(folder).AsSpan(Name.Length + 2), "N", out _)))
+        {
+            (int late, int lateKilled) = await EndAsync(removed, patience, notice, cancellation);
+            (ended, killed) = (ended + late, killed + lateKilled);
+            Directory.Delete(removed, recursive: true);
+        }
+
+        return (ended, killed);
     }
 
     /// <summary>Serves this cluster's Redis in this process until it is cancelled.</summary>
@@ -407,10 +412,18 @@ public sealed class MachineCluster
         }
     }
 
-    private Task<FileLock> LockAsync(CancellationToken cancellation)
+    private async Task<FileLock> LockAsync(Action<string> notice, CancellationToken cancellation)
     {
         PrivateFolder(_clusters);
-        return FileLock.AcquireAsync(Path.Combine(_clusters, Name + ".lock"), cancellation);
+        string path = Path.Combine(_clusters, Name + ".lock");
+        if (FileLock.TryAcquire(path) is FileLock free)
+        {
+            return free;
+        }
+
+        // It may take as long as a drain, or for ever where Ctrl-Z has stopped it.
+        notice($"Another 'experiments cluster' starts or stops '{Name}'; waiting until it is done …");
+        return await FileLock.AcquireAsync(path, cancellation);
     }
 
     private Task<Settings?> ReadSettingsAsync(CancellationToken cancellation) => ReadSettingsAsync(SettingsPath, cancellation);
