@@ -25,7 +25,7 @@ public sealed partial class ResultStore
         SweepFacts? facts = (await QueryAsync(
             "show-sweep",
             r => new SweepFacts(
-                Listing(r), NullableText(r, 12), r.GetInt64(13), r.GetInt64(14), r.GetGuid(15), NullableText(r, 16), NullableText(r, 17)),
+                Listing(r), NullableText(r, 13), r.GetInt64(14), r.GetInt64(15), r.GetGuid(16), NullableText(r, 17), NullableText(r, 18)),
             cancellation,
             sweepId)).SingleOrDefault();
         if (facts is null)
@@ -148,7 +148,10 @@ public sealed partial class ResultStore
 
     private static SweepListing Listing(NpgsqlDataReader r) => new(
         r.GetInt64(0), r.GetString(1), SweepStateOf(r.GetString(2)), r.GetInt64(3), r.GetInt64(4), r.GetInt64(5), r.GetInt64(6),
-        r.GetInt32(7), r.GetInt32(8), r.GetInt32(9), Time(r, 10), Nullable<DateTimeOffset>(r, 11));
+        r.GetInt32(7), r.GetInt32(8), r.GetInt32(9), Time(r, 10), Nullable<DateTimeOffset>(r, 11))
+    {
+        Priority = r.GetInt32(12),
+    };
 
     private static SummaryCell Cell(NpgsqlDataReader r) => new(
         r.GetString(0) switch { "size" => SummaryAxis.Size, "bound" => SummaryAxis.Bound, _ => SummaryAxis.None },

@@ -8,7 +8,7 @@ namespace Experiments.Results.Store;
 public sealed partial class ResultStore
 {
     /// <summary>Registers this process and takes its liveness lock (a session advisory lock, freed by its death).</summary>
-    /// <param name="told">Called with the number of a sweep whose state has just changed (made, cancelled, resumed, done), and with null when
+    /// <param name="told">Called with the number of a sweep whose state or priority has just changed (made, cancelled, resumed, done), and with null when
     /// any may have, because nobody listened for a while. Called on the connection's own thread of control: it must be quick and throw
     /// nothing. A notice can be lost with the connection, so it is a reason to look sooner and no more.</param>
     public async Task<int> RegisterNodeAsync(NodeRow node, Action<long?>? told, CancellationToken cancellation)

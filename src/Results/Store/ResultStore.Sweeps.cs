@@ -19,7 +19,8 @@ public sealed partial class ResultStore
                 await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(token);
                 await using NpgsqlCommand insert = Command(
                     connection, "insert-sweep", submission, sweep.Name, sweep.Question, sweep.Seed, sweep.Specification,
-                    sweep.SpecificationHash, sweep.Source, sweep.Instances, sweep.Trials, sweep.Traceparent, sweep.GitCommit);
+                    sweep.SpecificationHash, sweep.Source, sweep.Instances, sweep.Trials, sweep.Traceparent, sweep.GitCommit,
+                    sweep.Priority);
                 if (await insert.ExecuteScalarAsync(token) is not long id)
                 {
                     await using NpgsqlCommand find = Command(connection, "find-submission", submission);
@@ -44,6 +45,7 @@ public sealed partial class ResultStore
             {
                 Former = r.GetFieldValue<string[]>(13),
                 SpecificationHash = r.GetGuid(14),
+                Priority = r.GetInt32(15),
             },
             cancellation,
             id)).SingleOrDefault();
@@ -73,6 +75,16 @@ public sealed partial class ResultStore
             bool moved = await resume.ExecuteNonQueryAsync(token) == 1;
             await transaction.CommitAsync(token);
             return moved;
+        },
+        cancellation);
+
+    /// <summary>Changes how urgent a sweep is; silos that attend it are told. False when there is no such sweep.</summary>
+    /// <param name="priority">From -100 to 100.</param>
+    public Task<bool> SetPriorityAsync(long sweepId, int priority, CancellationToken cancellation) => RunAsync(
+        async (connection, token) =>
+        {
+            await using NpgsqlCommand set = Command(connection, "set-priority", sweepId, priority);
+            return await set.ExecuteNonQueryAsync(token) == 1;
         },
         cancellation);
 
@@ -160,7 +172,10 @@ public sealed partial class ResultStore
             "progress",
             r => new SweepProgress(
                 SweepStateOf(r.GetString(0)), r.GetInt64(1), r.GetInt64(2), r.GetInt64(3), r.GetInt64(4), r.GetInt32(5), r.GetInt32(6),
-                r.GetInt32(7)),
+                r.GetInt32(7))
+            {
+                Priority = r.GetInt32(8),
+            },
             cancellation,
             sweepId)).SingleOrDefault()
         ?? throw new ArgumentException($"There is no sweep {sweepId}.", nameof(sweepId));

@@ -13,7 +13,11 @@ public enum SweepState
 /// <param name="Traceparent">W3C trace context of the command that made it, which shards' traces link to.</param>
 public sealed record NewSweep(
     string Name, string? Question, long Seed, string Specification, Guid SpecificationHash, string Source,
-    long Instances, long Trials, string? Traceparent, string? GitCommit);
+    long Instances, long Trials, string? Traceparent, string? GitCommit)
+{
+    /// <summary>From -100 to 100: larger goes first where a silo attends several.</summary>
+    public int Priority { get; init; }
+}
 
 public sealed record SweepRow(
     long Id, string Name, string? Question, long Seed, SweepState State, string Specification, string Source,
@@ -23,6 +27,9 @@ public sealed record SweepRow(
     public IReadOnlyList<string> Former { get; init; } = [];
 
     public Guid SpecificationHash { get; init; }
+
+    /// <summary>As of <see cref="NewSweep"/>, when the row was read; it may be changed while the sweep runs.</summary>
+    public int Priority { get; init; }
 }
 
 /// <summary>What an extension puts in the place of a sweep's specification, and adds.</summary>
@@ -47,12 +54,18 @@ public sealed record ShardRow(
 public sealed record NodeRow(string Name, string Host, int ProcessId, string Facts);
 
 public sealed record SweepProgress(
-    SweepState State, long Trials, long Done, long Failed, long Skipped, int Shards, int ShardsDone, int ShardsLeased);
+    SweepState State, long Trials, long Done, long Failed, long Skipped, int Shards, int ShardsDone, int ShardsLeased)
+{
+    public int Priority { get; init; }
+}
 
 /// <summary>A line of a listing.</summary>
 public sealed record SweepListing(
     long Id, string Name, SweepState State, long Trials, long Done, long Failed, long Skipped, int Shards, int ShardsDone,
-    int ShardsLeased, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt);
+    int ShardsLeased, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt)
+{
+    public int Priority { get; init; }
+}
 
 /// <summary>What else is known of a sweep.</summary>
 /// <param name="TraceId">Of the command that made it, 32 hexadecimal digits.</param>

@@ -31,6 +31,10 @@ public sealed class MigratorTests
         string[] made =
         [
             """
+            DROP TRIGGER sweep_priority_changed ON experiments.sweep;
+            ALTER TABLE experiments.sweep DROP COLUMN priority;
+            """,
+            """
             ALTER TABLE experiments.shard DROP CONSTRAINT shard_part_is_known;
             ALTER TABLE experiments.shard DROP COLUMN part, DROP COLUMN own, DROP COLUMN part_epoch;
             ALTER TABLE experiments.sweep DROP COLUMN former_specifications;

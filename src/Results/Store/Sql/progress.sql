@@ -1,1 +1,3 @@
-SELECT state, trials, done, failed, skipped, shards, shards_done, shards_leased::int FROM experiments.sweep_progress WHERE sweep_id = $1
+SELECT p.state, p.trials, p.done, p.failed, p.skipped, p.shards, p.shards_done, p.shards_leased::int, w.priority
+FROM experiments.sweep_progress p JOIN experiments.sweep w ON w.id = p.sweep_id
+WHERE p.sweep_id = $1

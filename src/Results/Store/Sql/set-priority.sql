@@ -1,0 +1,1 @@
+UPDATE experiments.sweep SET priority = $2 WHERE id = $1
