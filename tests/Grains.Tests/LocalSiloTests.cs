@@ -392,6 +392,41 @@ public sealed class LocalSiloTests
             $"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep} AND kernel <> 'exact' AND speedup_over_exact IS NULL"));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Of_two_sweeps_on_one_silo_the_later_of_higher_priority_is_done_first(bool raisedWhileItRuns)
+    {
+        SiloFixture.Slow slow = new(TimeSpan.FromMilliseconds(40));
+        await using SiloFixture fixture = await SiloFixture.CreateAsync(slow);
+        long first = await fixture.CreateSweepAsync(Slow, shardTrials: 1);
+        long second = await fixture.CreateSweepAsync(Slow, shardTrials: 1, priority: raisedWhileItRuns ? 0 : 1);
+        await using LocalSilo silo = await fixture.SiloAsync(OnlyTold);
+        Task<SweepEnd> one = silo.RunAsync(first, None, None);
+        await UntilAsync(() => slow.Calls > 0);
+        Task<SweepEnd> other = silo.RunAsync(second, None, None);
+        if (raisedWhileItRuns)
+        {
+            while ((await fixture.Store.ProgressAsync(second, None)).Done == 0)
+            {
+                await Task.Delay(5, TestContext.Current.CancellationToken);
+            }
+
+            Assert.True(await fixture.Store.SetPriorityAsync(second, 1, None));
+        }
+
+        Assert.Same(other, await Task.WhenAny(one, other).WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken));
+
+        // As equals they would end within a shard or two of each other. Of twelve, the first had what it held before, and what it was spared.
+        Assert.InRange((await fixture.Store.ProgressAsync(first, None)).Done, 1, 7);
+        foreach ((long sweep, Task<SweepEnd> running) in ((long, Task<SweepEnd>)[])[(first, one), (second, other)])
+        {
+            SweepEnd end = await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken);
+            Assert.Equal((SweepEnding.Done, 12), (end.Ending, end.Progress.Done));
+            Assert.Equal(0, await fixture.ScalarAsync<long>($"SELECT count(*) FROM experiments.shard WHERE sweep_id = {sweep} AND epoch <> 1"));
+        }
+    }
+
     /// <summary>Cancels the sweep in the store, whereupon the silo ends its run of it.</summary>
     private static async Task CancelledAsync(SiloFixture fixture, long sweep, Task<SweepEnd> running)
     {

@@ -44,7 +44,7 @@ internal sealed class SiloFixture : IAsyncDisposable
         Task.FromResult(Store), CancellationToken.None);
 
     /// <summary>Stores a sweep in shards of about that many trials.</summary>
-    public async Task<long> CreateSweepAsync(string yaml, int shardTrials = 20, string? traceparent = null)
+    public async Task<long> CreateSweepAsync(string yaml, int shardTrials = 20, string? traceparent = null, int priority = 0)
     {
         Catalog catalog = BuiltInCatalog.Create(Workbench);
         SweepSpec spec = SweepFile.Parse(yaml, "test.yaml", ".", catalog);
@@ -52,7 +52,10 @@ internal sealed class SiloFixture : IAsyncDisposable
         SweepCounts counts = expansion.Count();
         return await Store.CreateSweepAsync(
             new NewSweep(
-                spec.Name, spec.Question, spec.Seed, spec.ToJson(), spec.Hash, yaml, counts.Instances, counts.Trials, traceparent, null),
+                spec.Name, spec.Question, spec.Seed, spec.ToJson(), spec.Hash, yaml, counts.Instances, counts.Trials, traceparent, null)
+            {
+                Priority = priority,
+            },
             expansion.Shards(new CostModel { ShardTrials = shardTrials }), CancellationToken.None);
     }
 

@@ -11,8 +11,8 @@ namespace Experiments.Grains.Worker;
 /// <summary>One sweep's run in this process: leases in, commits out.</summary>
 /// <remarks>
 /// Three things go on at once. The pump asks the sweep grain for leases while there is room. Each lease has a task: its grain
-/// starts it, a lane computes it, the task commits it. The keeper renews leases and looks whether the sweep has been cancelled:
-/// when it is told that the sweep's state has changed, and every so often in case it was not told.
+/// starts it, a lane computes it, the task commits it. The keeper renews leases and looks whether the sweep has been cancelled, and how urgent
+/// it is: when it is told that either has changed, and every so often in case it was not told.
 /// A lease ends in exactly one of four ways: committed, lost (someone else's now), released, or left to expire with us.
 /// </remarks>
 [System.Diagnostics.CodeAnalysis.SuppressMessage(
@@ -50,7 +50,7 @@ internal sealed class SweepSession(
 
     public long SweepId => row.Id;
 
-    /// <summary>The sweep's state in the store has changed, or may have.</summary>
+    /// <summary>The sweep's state or priority in the store has changed, or may have.</summary>
     public void LookNow() => _told.Wake();
 
     public RunSnapshot Snapshot() => _progress.Snapshot(
@@ -60,7 +60,7 @@ internal sealed class SweepSession(
     {
         // What this task and its children do makes no spans by itself: a shard's trace begins where a shard does.
         Activity.Current = null;
-        _turn = turns.Join(priority: 0, _plan.Measure.Sharing ? pool.Lanes.Count : 1, Changed);
+        _turn = turns.Join(row.Priority, _plan.Measure.Sharing ? pool.Lanes.Count : 1, Changed);
         try
         {
             return await RunInTurnAsync(finish, now);
@@ -75,6 +75,7 @@ internal sealed class SweepSession(
     {
         SweepProgress first = await store.ProgressAsync(row.Id, now);
         _progress.Note(first);
+        turns.SetPriority(_turn, first.Priority);
         bool done = false;
         if (first.State == SweepState.Running)
         {
@@ -220,8 +221,10 @@ internal sealed class SweepSession(
     {
         CancellationTokenSource cancel = CancellationTokenSource.CreateLinkedTokenSource(_kernels.Token);
         HashSet<long> none = [];
-        Held held = new(lease, cancel) { Run = new ShardRun(_plan.OfPart(lease.Part)!, lease, none, cancel.Token), PredictedSeconds = _lastSeconds };
-        turns.Took(_turn, held.PredictedSeconds);
+        Held held = new(lease, cancel)
+        {
+            Run = new ShardRun(_plan.OfPart(lease.Part)!, lease, none, cancel.Token), Turn = turns.Took(_turn, _lastSeconds),
+        };
         _held[lease.Shard] = held;
         held.Task = FollowAsync(held, askedAt, waited);
     }
@@ -306,7 +309,7 @@ internal sealed class SweepSession(
             // Alone on the machine, it had every lane.
             double seconds = held.Run.Seconds * (_plan.Measure.Sharing ? 1 : pool.Lanes.Count);
             _lastSeconds = seconds > 0 ? seconds : _lastSeconds;
-            turns.Ended(_turn, held.PredictedSeconds, seconds);
+            turns.Ended(held.Turn, seconds);
         }
 
         Changed();
@@ -497,6 +500,7 @@ internal sealed class SweepSession(
         long before = _progress.CommittedTrials;
         SweepProgress progress = await store.ProgressAsync(row.Id, over);
         _progress.Note(progress, before);
+        turns.SetPriority(_turn, progress.Priority);
         if (progress.State == SweepState.Cancelled)
         {
             _cancelledElsewhere = true;
@@ -562,8 +566,7 @@ internal sealed class SweepSession(
 
         public required ShardRun Run { get; set; }
 
-        /// <summary>As its turn was counted until it has run.</summary>
-        public double PredictedSeconds { get; init; }
+        public required LeaseTurns.Turn Turn { get; init; }
 
         public Task Task { get; set; } = Task.CompletedTask;
 
