@@ -296,6 +296,27 @@ public sealed class SweepRunTests : IAsyncLifetime
         Assert.Equal("[{\"trials\":24,\"f\":[]}]", Compact(await RowsAsync("select trials, former_specifications as f from sweep")));
     }
 
+    [Fact]
+    public async Task A_sweeps_priority_is_set_when_it_is_made_and_when_it_goes_on_and_is_shown()
+    {
+        string file = _folder.Write("tiny.yaml", StoredSweep.Tiny);
+        (await Cli.RunAsync(_environment, "submit", file)).Expect(ExitCode.Done);
+        Assert.DoesNotContain("priority", (await Cli.RunAsync(_environment, "list")).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+        (await Cli.RunAsync(_environment, "submit", file, "--priority", "-7")).Expect(ExitCode.Done);
+        (await Cli.RunAsync(_environment, "submit", file)).Expect(ExitCode.Done);
+        (await Cli.RunAsync(_environment, "resume", "1", "--submit", "--priority", "12")).Expect(ExitCode.Done);
+
+        // What says nothing of it leaves it as it is.
+        (await Cli.RunAsync(_environment, "resume", "1", "--submit")).Expect(ExitCode.Done);
+        (await Cli.RunAsync(_environment, "extend", "3", "--set", "instances.repeats=3", "--submit", "--priority", "100")).Expect(ExitCode.Done);
+        JsonArray listed = JsonNode.Parse((await Cli.RunAsync(_environment, "list", "--json")).Expect(ExitCode.Done).Out)!.AsArray();
+        Assert.Equal([100, -7, 12], listed.Select(s => (int)s!["priority"]!));
+        Assert.Equal(12, (int)JsonNode.Parse((await Cli.RunAsync(_environment, "show", "1", "--json")).Expect(ExitCode.Done).Out)!["priority"]!);
+        string[] table = (await Cli.RunAsync(_environment, "list")).Expect(ExitCode.Done).Out.ReplaceLineEndings("\n").Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Contains(table, l => l.EndsWith(" priority", StringComparison.Ordinal));
+        Assert.Equal(["100", "-7", "12"], table[^3..].Select(l => l.Split(' ')[^1]));
+    }
+
     private static string Compact(string json) => JsonNode.Parse(json)!.ToJsonString();
 
     [Fact]

@@ -14,13 +14,15 @@ internal sealed class SweepCreation
     private readonly SweepExpansion _expansion;
     private readonly Task<SweepCounts> _counting;
     private readonly string _name;
+    private readonly int _priority;
     private readonly Terminal _terminal;
 
     /// <summary>Reads the file. A mistyped key costs no server.</summary>
     /// <param name="name">Instead of what the file says, or null.</param>
-    public SweepCreation(Invocation invocation, string file, string[]? set, string? name)
+    public SweepCreation(Invocation invocation, string file, string[]? set, string? name, int priority)
     {
         _terminal = invocation.Terminal;
+        _priority = priority;
         _source = SweepSource.Find(file, set ?? []);
         Catalog catalog = invocation.Catalog;
         _spec = _source.Parse(catalog);
@@ -60,7 +62,10 @@ internal sealed class SweepCreation
         long id = await store.CreateSweepAsync(
             new NewSweep(
                 _name, _spec.Question, _spec.Seed, _spec.ToJson(), _spec.Hash, _source.Text, counts.Instances, counts.Trials,
-                $"00-{trace.TraceId}-{trace.SpanId}-01", BuildCommit),
+                $"00-{trace.TraceId}-{trace.SpanId}-01", BuildCommit)
+            {
+                Priority = _priority,
+            },
             _expansion.Shards(new CostModel(), cancellation), cancellation);
         _terminal.Notice($"Sweep {id}, '{_name}': {Format.Count(counts.Trials, "trial")} on "
             + $"{Format.Count(counts.Instances, "instance")}.");

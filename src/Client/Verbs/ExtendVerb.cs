@@ -19,6 +19,7 @@ internal static class ExtendVerb
         Option<string[]> set = SweepOptions.Set();
         Option<int?> lanes = LifeVerbs.Lanes();
         Option<bool> submit = LifeVerbs.Submit();
+        Option<int?> priority = LifeVerbs.Priority();
         return new Verb("extend", "Add repeats, values or kernels to a sweep and run the new trials, and no others")
         {
             Examples =
@@ -28,15 +29,15 @@ internal static class ExtendVerb
                 ("experiments extend 12 longer.yaml --submit", "what the file has beyond the sweep, on the cluster's silos"),
             ],
             Arguments = { id, file },
-            Options = { set, lanes, submit, GlobalOptions.Plugins, GlobalOptions.Json },
+            Options = { set, lanes, submit, priority, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => LifeVerbs.GoOnAsync(
             invocation, invocation.Value(submit), invocation.Value(lanes),
             (store, cancellation) => PrepareAsync(
-                invocation, store, invocation.Value(id), invocation.Value(file), invocation.Value(set) ?? [], invocation.Value(submit), cancellation)));
+                invocation, store, invocation.Value(id), invocation.Value(file), invocation.Value(set) ?? [], invocation.Value(submit), invocation.Value(priority), cancellation)));
     }
 
     private static async Task<Prepared> PrepareAsync(
-        Invocation invocation, ResultStore store, string given, string? file, string[] set, bool submit, CancellationToken cancellation)
+        Invocation invocation, ResultStore store, string given, string? file, string[] set, bool submit, int? priority, CancellationToken cancellation)
     {
         if (file is null && set.Length == 0)
         {
@@ -62,6 +63,7 @@ internal static class ExtendVerb
             throw CommandException.Invalid($"Sweep {sweep.Id} is not extended: {fault.Message}", fault);
         }
 
+        await LifeVerbs.PrioritiseAsync(store, sweep, priority, cancellation);
         if (extension.NewTrials == 0)
         {
             invocation.Terminal.Notice($"Sweep {sweep.Id} has all {Format.Count(sweep.Trials, "trial")} of it already.");

@@ -52,6 +52,7 @@ internal static class LifeVerbs
         Argument<string> id = SweepOptions.SweepId();
         Option<int?> lanes = Lanes();
         Option<bool> submit = Submit();
+        Option<int?> priority = Priority();
         return new Verb("resume", "Go on with a sweep that was interrupted or cancelled")
         {
             Examples =
@@ -59,9 +60,10 @@ internal static class LifeVerbs
                 ("experiments resume last", "the newest sweep"),
                 ("experiments resume 12 --json", "sweep 12; the summary as JSON"),
                 ("experiments resume 12 --submit", "leave it to the cluster's silos, and return"),
+                ("experiments resume 12 --submit --priority 10", "the same, and before others; also while silos run it"),
             ],
             Arguments = { id },
-            Options = { lanes, submit, GlobalOptions.Plugins, GlobalOptions.Json },
+            Options = { lanes, submit, priority, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => GoOnAsync(invocation, invocation.Value(submit), invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);
@@ -72,6 +74,7 @@ internal static class LifeVerbs
             }
 
             CheckRunnable(invocation, sweep, invocation.Value(submit));
+            await PrioritiseAsync(store, sweep, invocation.Value(priority), cancellation);
             await RunningAsync(store, sweep, cancellation);
             return new Prepared(sweep.Id, sweep.Name);
         }));
@@ -84,6 +87,7 @@ internal static class LifeVerbs
         Option<bool> skipped = new("--skipped") { Description = "The trials that were skipped; with --failed, both" };
         Option<int?> lanes = Lanes();
         Option<bool> submit = Submit();
+        Option<int?> priority = Priority();
         return new Verb("retry", "Put a sweep's failed or skipped trials back and run them, and no others")
         {
             Examples =
@@ -93,11 +97,12 @@ internal static class LifeVerbs
                 ("experiments retry 12 --failed --skipped --submit", "both, on the cluster's silos"),
             ],
             Arguments = { id },
-            Options = { failed, skipped, lanes, submit, GlobalOptions.Plugins, GlobalOptions.Json },
+            Options = { failed, skipped, lanes, submit, priority, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => GoOnAsync(invocation, invocation.Value(submit), invocation.Value(lanes), async (store, cancellation) =>
         {
             SweepRow sweep = await RowAsync(store, invocation.Value(id), cancellation);
             CheckRunnable(invocation, sweep, invocation.Value(submit));
+            await PrioritiseAsync(store, sweep, invocation.Value(priority), cancellation);
             bool skippedOnes = invocation.Value(skipped);
             bool failedOnes = invocation.Value(failed) || !skippedOnes;
             long back = await store.RetryAsync(sweep.Id, failedOnes, skippedOnes, cancellation);
@@ -167,6 +172,15 @@ internal static class LifeVerbs
         if (sweep.State == SweepState.Cancelled)
         {
             await store.SetSweepStateAsync(sweep.Id, SweepState.Running, cancellation);
+        }
+    }
+
+    /// <summary>Before the sweep goes on, so that no shard of it is leased by the priority of before.</summary>
+    internal static async Task PrioritiseAsync(ResultStore store, SweepRow sweep, int? priority, CancellationToken cancellation)
+    {
+        if (priority is int wanted && wanted != sweep.Priority)
+        {
+            await store.SetPriorityAsync(sweep.Id, wanted, cancellation);
         }
     }
 
@@ -272,6 +286,8 @@ internal static class LifeVerbs
     }
 
     internal static Option<bool> Submit() => new("--submit") { Description = "Leave it to the silos of the cluster, as submit does, and return" };
+
+    internal static Option<int?> Priority() => SweepOptions.Priority("the sweep's own if left out");
 
     internal static Option<int?> Lanes() => SweepOptions.Integer(
         "--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);

@@ -41,11 +41,20 @@ internal static class ListVerb
 
             TextTable table = new TextTable().Right("id").Left("name", "state").Right("trials", "done", "failed", "skipped")
                 .Left("created");
+            bool prioritised = rows.Any(r => r.Priority != 0);
+            if (prioritised)
+            {
+                table.Right("priority");
+            }
+
             foreach (SweepListing row in rows)
             {
                 table.Row(
+                [
                     Format.Value(row.Id), row.Name, SweepJson.Word(row.State), Format.Count(row.Trials), Format.Count(row.Done),
-                    Format.Count(row.Failed), Format.Count(row.Skipped), Format.Time(row.CreatedAt));
+                    Format.Count(row.Failed), Format.Count(row.Skipped), Format.Time(row.CreatedAt),
+                    .. prioritised ? [Format.Value(row.Priority)] : Array.Empty<string>(),
+                ]);
             }
 
             table.Write(terminal);
@@ -61,6 +70,7 @@ internal static class SweepJson
         ["sweep_id"] = sweep.Id,
         ["name"] = sweep.Name,
         ["state"] = Word(sweep.State),
+        ["priority"] = sweep.Priority,
         ["trials"] = sweep.Trials,
         ["done"] = sweep.Done,
         ["failed"] = sweep.Failed,

@@ -25,6 +25,12 @@ internal static class SweepOptions
         DefaultValueFactory = _ => [],
     };
 
+    public static Option<int?> Priority(string otherwise) => Integer(
+        "--priority", "N",
+        "Where silos attend several sweeps, larger goes first and the others together keep one lane-second in twenty; "
+            + $"-100 to 100, {otherwise}",
+        -100, 100);
+
     public static Argument<string> SweepId() => new("id")
     {
         HelpName = "ID",
