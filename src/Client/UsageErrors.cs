@@ -27,6 +27,19 @@ internal static class UsageErrors
 
     private static IEnumerable<string> Lines(ParseResult parsed, Command command, string path, bool nothingTyped)
     {
+        // The library takes a mistyped option in front of the arguments for the first of them, and then has no use for the last.
+        string[] taken = [.. parsed.CommandResult.Children.OfType<ArgumentResult>().SelectMany(a => a.Tokens).Select(t => t.Value)
+            .Where(t => t.StartsWith("--", StringComparison.Ordinal))];
+        if (taken.Length > 0 && parsed.UnmatchedTokens.Count > 0)
+        {
+            foreach (string token in taken)
+            {
+                yield return NoOption(token);
+            }
+
+            yield break;
+        }
+
         HashSet<string> unmatched = [.. parsed.UnmatchedTokens];
         bool noVerb = false, afterOption = false;
         foreach (string token in parsed.UnmatchedTokens)
@@ -35,9 +48,7 @@ internal static class UsageErrors
             afterOption = token.StartsWith('-');
             if (afterOption)
             {
-                IEnumerable<string> names = OptionsOf(parsed.CommandResult)
-                    .SelectMany(o => o.Aliases.Append(o.Name)).Where(n => n.StartsWith("--", StringComparison.Ordinal));
-                yield return $"'{path}' has no option '{token}'.{NearestName.Hint(token, names)}";
+                yield return NoOption(token);
             }
             else if (command.Subcommands.Count > 0)
             {
@@ -74,6 +85,13 @@ internal static class UsageErrors
                     $"'{path}' needs one of {string.Join(", ", parent.Command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name))}.",
                 _ => Flat(error.Message),
             };
+        }
+
+        string NoOption(string token)
+        {
+            IEnumerable<string> names = OptionsOf(parsed.CommandResult)
+                .SelectMany(o => o.Aliases.Append(o.Name)).Where(n => n.StartsWith("--", StringComparison.Ordinal));
+            return $"'{path}' has no option '{token}'.{NearestName.Hint(token, names)}";
         }
     }
 

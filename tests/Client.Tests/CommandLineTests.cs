@@ -75,6 +75,13 @@ public sealed class CommandLineTests
     }
 
     [Fact]
+    public async Task A_mistyped_option_in_front_of_the_arguments_is_told_and_no_more()
+    {
+        string error = (await Cli.RunAsync("run", "--lans", "3", "quickstart")).ExpectRefusal(ExitCode.Invalid);
+        Assert.Equal("'experiments run' has no option '--lans'. Did you mean '--lanes'?\nHelp: experiments run --help", error.ReplaceLineEndings("\n"));
+    }
+
+    [Fact]
     public async Task A_mistyped_options_value_is_no_second_fault()
     {
         string error = (await Cli.RunAsync("run", "quickstart", "--lane", "3")).ExpectRefusal(ExitCode.Invalid);
