@@ -222,14 +222,12 @@ public sealed class ClusterSilo : IAsyncDisposable
         }
     }
 
-    /// <summary>The port, proved to be free. Orleans binds with address reuse, by which on Linux two silos share a port without a word.</summary>
+    /// <summary>The port, proved to be free.</summary>
     private static int PortFor(IPAddress address, int port)
     {
         try
         {
-            using TcpListener probe = new(address, port);
-            probe.Start();
-            return ((IPEndPoint)probe.LocalEndpoint).Port;
+            return Ports.Probe(address, port);
         }
         catch (SocketException fault)
         {

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Sockets;
 using Experiments.Grains;
 using Experiments.Grains.Worker;
 using Experiments.Results.Store;
@@ -68,7 +67,7 @@ public sealed class LocalSilo : IAsyncDisposable
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = options.Worker.FinishWithin + options.Worker.GiveUpAfter);
         builder.UseOrleans(silo =>
         {
-            silo.UseLocalhostClustering(FreePort(), gatewayPort: 0);
+            silo.UseLocalhostClustering(Ports.FreeOnLoopback(), gatewayPort: 0);
             silo.Configure<EndpointOptions>(o => o.AdvertisedIPAddress = IPAddress.Loopback);
             silo.AddExperimentsRuntime(new RuntimeOptions(
                 store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes)
@@ -132,15 +131,6 @@ public sealed class LocalSilo : IAsyncDisposable
         {
             host.Dispose();
         }
-    }
-
-    /// <summary>A loopback port nobody listens on. Orleans binds with address reuse, which on Linux lets two processes share
-    /// a port without a word, so the system is asked for one that is free.</summary>
-    private static int FreePort()
-    {
-        using TcpListener probe = new(IPAddress.Loopback, 0);
-        probe.Start();
-        return ((IPEndPoint)probe.LocalEndpoint).Port;
     }
 
     private sealed class CommandLifetime : IHostLifetime

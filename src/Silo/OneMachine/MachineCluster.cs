@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text.Json;
 using Experiments.Results.Processes;
@@ -150,7 +148,7 @@ public sealed class MachineCluster
             await EndedAsync(redis, Patience, BackgroundProcess.Kill, cancellation);
         }
 
-        if (settings is null || !PortIsFree(settings.RedisPort))
+        if (settings is null || !Ports.IsFreeOnLoopback(settings.RedisPort))
         {
             // The silos that run know the old address only; they would go on as another cluster, which nobody asks for work.
             await EndAsync(Folder, DrainPatience, notice, cancellation);
@@ -374,27 +372,6 @@ public sealed class MachineCluster
     private static string LastLines(string log) =>
         File.Exists(log) ? string.Join(' ', File.ReadLines(log).Where(line => line.Length > 0).TakeLast(4)) : "it said nothing";
 
-    private static bool PortIsFree(int port)
-    {
-        try
-        {
-            using TcpListener listener = new(IPAddress.Loopback, port);
-            listener.Start();
-            return true;
-        }
-        catch (SocketException)
-        {
-            return false;
-        }
-    }
-
-    private static int FreePort()
-    {
-        using TcpListener listener = new(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
-
     /// <summary>Others of this machine may reach the port, and must not read the password.</summary>
     private static void PrivateFolder(string folder)
     {
@@ -443,7 +420,7 @@ public sealed class MachineCluster
 
     private async Task<Settings> NewSettingsAsync(CancellationToken cancellation)
     {
-        Settings settings = new(FreePort(), Convert.ToHexString(RandomNumberGenerator.GetBytes(24)));
+        Settings settings = new(Ports.FreeOnLoopback(), Convert.ToHexString(RandomNumberGenerator.GetBytes(24)));
         string temporary = SettingsPath + ".new";
         await File.WriteAllBytesAsync(temporary, JsonSerializer.SerializeToUtf8Bytes(settings), cancellation);
         File.Move(temporary, SettingsPath, overwrite: true);
