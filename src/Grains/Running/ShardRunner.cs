@@ -369,7 +369,8 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             string? fault;
             try
             {
-                problem = InstanceAxes.Draw(_runner._workbench.Family(Instance.Family), BuiltInCatalog.RequestOf(Instance));
+                problem = InstanceAxes.Draw(
+                    _runner._workbench.Family(Instance.Family), BuiltInCatalog.RequestOf(Instance) with { Cancellation = _run.Cancellation });
                 fault = problem.Select(p => p.FirstNonFinite()).FirstOrDefault(f => f is not null);
             }
             catch (Exception impossible) when (impossible is not OperationCanceledException)

@@ -11,6 +11,9 @@ namespace Experiments.Kernels.Instances;
 /// </remarks>
 internal static class Draws
 {
+    // A millisecond's worth of numbers.
+    private const int BetweenLooks = 1 << 16;
+
     public const uint A1 = 0, A2 = 1, A3 = 2, E = 3, X = 4, Y = 5, Plan = 6;
 
     /// <summary>The instance whose A1 X and A2 are these, each scaled to the bound.</summary>
@@ -76,6 +79,7 @@ internal static class Draws
         double[] values = new double[count];
         for (int i = 0; i < count; i++)
         {
+            Look(request, i);
             values[i] = ((Philox.Bits(request.Key, stream, (ulong)i) >> 11) * (1.0 / (1L << 52))) - 1;
         }
 
@@ -88,6 +92,7 @@ internal static class Draws
         double[] values = new double[count];
         for (int i = 0; i < count; i++)
         {
+            Look(request, i);
             // The middle of one of 2^52 cells: never 0, never 1.
             double p = ((Philox.Bits(request.Key, stream, (ulong)i) >> 12) + 0.5) * (1.0 / (1L << 52));
             values[i] = Normal.Quantile(p);
@@ -102,6 +107,7 @@ internal static class Draws
         double[] values = new double[count];
         for (int i = 0; i < count; i++)
         {
+            Look(request, i);
             values[i] = Philox.Bits(request.Key, stream, (ulong)i) >> 63 == 0 ? 1 : -1;
         }
 
@@ -125,6 +131,14 @@ internal static class Draws
         }
 
         return all[..count];
+    }
+
+    private static void Look(InstanceRequest request, int i)
+    {
+        if (i % BetweenLooks == 0)
+        {
+            request.Cancellation.ThrowIfCancellationRequested();
+        }
     }
 
     private static double[] SignedPermutation(InstanceRequest request, uint stream, int d)

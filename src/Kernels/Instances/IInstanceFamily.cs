@@ -31,4 +31,8 @@ public interface IInstanceFamily
 /// <param name="Bound">B: ‖A1 X‖∞ and ‖A2‖∞ are each scaled to it exactly; null where the family has none.</param>
 /// <param name="Key">Key of the counter-based random numbers: a hash of everything that names the instance.</param>
 /// <param name="Settings">The family's own axes.</param>
-public sealed record InstanceRequest(int N, int D, double? Bound, ulong Key, Settings Settings);
+public sealed record InstanceRequest(int N, int D, double? Bound, ulong Key, Settings Settings)
+{
+    /// <summary>Looked at every so often while the numbers are drawn.</summary>
+    public CancellationToken Cancellation { get; init; }
+}

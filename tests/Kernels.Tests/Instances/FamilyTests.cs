@@ -42,6 +42,20 @@ public sealed class FamilyTests
         }
     }
 
+    [Theory]
+    [InlineData("uniform")]
+    [InlineData("gaussian")]
+    [InlineData("corner")]
+    public void A_drawing_that_is_cancelled_on_its_way_ends(string family)
+    {
+        using CancellationTokenSource soon = new();
+        InstanceRequest request = new(1 << 20, 16, 1, 3, Settings.None) { Cancellation = soon.Token };
+
+        // Some seconds of drawing; what is cancelled before it has begun ends as well, so the outcome depends on no time.
+        soon.CancelAfter(TimeSpan.FromMilliseconds(30));
+        Assert.Throws<OperationCanceledException>(() => BuiltIn.Family(family).Draw(request));
+    }
+
     [Fact]
     public void X_and_Y_are_signed_permutations_and_differ()
     {
