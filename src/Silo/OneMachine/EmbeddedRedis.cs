@@ -7,6 +7,8 @@ public static class EmbeddedRedis
 {
     /// <summary>Serves until it is cancelled. Every write is on disk before it is answered, so that a restart finds the members.</summary>
     /// <param name="folder">Where it keeps them.</param>
+    /// <param name="port">TCP port on 127.0.0.1, from 1 to 65535.</param>
+    /// <param name="password">Of the default user, which every client has to give.</param>
     /// <exception cref="ClusterSiloException">The port is taken, or the folder cannot be used.</exception>
     public static async Task RunAsync(string folder, int port, string password, CancellationToken cancellation)
     {

@@ -55,8 +55,10 @@ public sealed class MachineCluster
         (_clusters, Name, Folder) = (clusters, name, Path.Combine(clusters, name));
     }
 
+    /// <summary>By which its silos find each other in Redis.</summary>
     public string Name { get; }
 
+    /// <summary>Full path of where its settings, logs and Redis' data are, readable by this user alone; absent while it is down.</summary>
     public string Folder { get; }
 
     private string SettingsPath => Path.Combine(Folder, "cluster.json");
@@ -65,7 +67,7 @@ public sealed class MachineCluster
     public IReadOnlyList<ClusterProcess> Members() => MembersIn(Folder);
 
     /// <summary>Makes it so that this many silos run: starts what is missing, drains what is too much.</summary>
-    /// <param name="silos">How many.</param>
+    /// <param name="silos">How many, from 0 to 64.</param>
     /// <param name="options">Words after <c>silo</c> that every silo that is started has, such as <c>--lanes 1</c>.</param>
     /// <param name="environment">What every silo that is started has in its environment beyond this process' own.</param>
     /// <param name="notice">Told what is being done.</param>
@@ -73,6 +75,7 @@ public sealed class MachineCluster
     public async Task UpAsync(
         int silos, IReadOnlyList<string> options, IReadOnlyDictionary<string, string> environment, Action<string> notice, CancellationToken cancellation)
     {
+        ArgumentOutOfRangeException.ThrowIfNegative(silos);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(silos, MostSilos);
         using FileLock alone = await LockAsync(notice, cancellation);
         PrivateFolder(Folder);
@@ -188,6 +191,7 @@ public sealed class MachineCluster
 
     /// <summary>Drains the silos, ends Redis, and leaves nothing behind.</summary>
     /// <param name="patience">How long a silo may take to drain; it is killed then.</param>
+    /// <param name="notice">Told what is being done.</param>
     /// <returns>How many processes ran, and how many of them had to be killed.</returns>
     public async Task<(int Ended, int Killed)> DownAsync(TimeSpan patience, Action<string> notice, CancellationToken cancellation)
     {
@@ -217,6 +221,7 @@ public sealed class MachineCluster
 
     /// <summary>Serves this cluster's Redis in this process until it is cancelled.</summary>
     /// <param name="folder">The cluster's.</param>
+    /// <exception cref="ClusterSiloException">The folder is no cluster's, another process serves it, or its port is taken.</exception>
     public static async Task ServeRedisAsync(string folder, CancellationToken cancellation)
     {
         using MemberFile file = await MemberFile.HoldAsync(PathOf(folder, "redis"), cancellation);
