@@ -151,7 +151,7 @@ public sealed partial class DeployTests
 
         // A silo's login runs a sweep, and can neither change the schema nor make a role.
         using TemporaryFolder folder = new();
-        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", logins.As("silo", "silo"))).Expect(ExitCode.Done);
+        await RunAsSiloAsync(folder, logins);
         await using NpgsqlConnection silo = new(logins.As("silo", "silo"));
         await silo.OpenAsync(cancellation);
         foreach (string beyond in (string[])["DROP TABLE experiments.trial", "CREATE TABLE experiments.mine (x int)", "CREATE ROLE mine", "SELECT lo_create(0)", "UPDATE experiments.trial SET loss = 0"])
@@ -191,7 +191,7 @@ public sealed partial class DeployTests
         CancellationToken cancellation = TestContext.Current.CancellationToken;
         Logins logins = await Prepared.Value;
         using TemporaryFolder folder = new();
-        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", logins.As("silo", "silo"))).Expect(ExitCode.Done);
+        await RunAsSiloAsync(folder, logins);
         await using (NpgsqlConnection administrator = new(logins.Administrator))
         {
             await administrator.OpenAsync(cancellation);
@@ -441,6 +441,10 @@ public sealed partial class DeployTests
         await process.WaitForExitAsync(TestContext.Current.CancellationToken);
         return (process.ExitCode, output + await error);
     }
+
+    /// <summary>A small sweep, run and stored by a silo's login.</summary>
+    private static async Task RunAsSiloAsync(TemporaryFolder folder, Logins logins) =>
+        (await Cli.RunAsync("run", folder.Write("small.yaml", SmallSweep), "--postgres", logins.As("silo", "silo"))).Expect(ExitCode.Done);
 
     private static string Program(string folder, string name, string script)
     {
