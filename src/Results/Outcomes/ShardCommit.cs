@@ -12,6 +12,12 @@ public sealed record ShardLease(
     /// <summary>Which of its instances' trials are its own, by their place among all of them, ascending; null for all.</summary>
     public IReadOnlyList<int>? Only { get; init; }
 
+    /// <summary>How many processes have ended while they computed it. One that was only stopped or lost sight of is none of them.</summary>
+    public int Deaths { get; init; }
+
+    /// <summary>Whether a trial of its sweep is known to kill its process.</summary>
+    public bool SweepIsolated { get; init; }
+
     /// <summary>The number of the trial at a place among all of its instances' trials; null when the trial is not this shard's.</summary>
     public long? NumberOf(int place) => NumberOf(FirstTrial, Only, place);
 
@@ -42,7 +48,11 @@ public sealed record ShardCommit(
     Guid TraceId,
     IReadOnlyList<TrialOutcome> Outcomes,
     IReadOnlyList<SpanRecord> Spans,
-    IReadOnlyList<ReferenceRecord> References);
+    IReadOnlyList<ReferenceRecord> References)
+{
+    /// <summary>Whether one of the outcomes is that a trial killed its process: from now on the sweep's shards are leased to be isolated.</summary>
+    public bool Kills { get; init; }
+}
 
 public enum CommitResult
 {

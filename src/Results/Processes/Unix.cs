@@ -22,6 +22,13 @@ internal static partial class Unix
     [LibraryImport("libc", EntryPoint = "setsid", SetLastError = true)]
     internal static partial int StartSession();
 
+    /// <summary>A second descriptor of a file, which no program that is started has; −1 when there is none.</summary>
+    [LibraryImport("libSystem.Native", EntryPoint = "SystemNative_Dup", SetLastError = true)]
+    internal static partial nint Duplicate(nint descriptor);
+
+    [LibraryImport("libc", EntryPoint = "dup2", SetLastError = true)]
+    internal static partial int Duplicate(int descriptor, int onto);
+
     internal static bool IsAlive(int processId) =>
         Kill(processId, 0) == 0 || Marshal.GetLastPInvokeError() == 1;
 

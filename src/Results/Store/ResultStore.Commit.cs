@@ -79,6 +79,11 @@ public sealed partial class ResultStore
             await WriteAsync(connection, commit, cancellation);
             await using NpgsqlBatch last = new(connection);
             last.BatchCommands.Add(BatchCommand("count-commit", lease.SweepId, (long)tally.Done, (long)tally.Failed, (long)tally.Skipped));
+            if (commit.Kills)
+            {
+                last.BatchCommands.Add(BatchCommand("isolate-sweep", lease.SweepId));
+            }
+
             last.BatchCommands.Add(BatchCommand("commit"));
             await last.ExecuteNonQueryAsync(cancellation);
             open = false;

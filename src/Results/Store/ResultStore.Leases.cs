@@ -59,6 +59,7 @@ public sealed partial class ResultStore
 
     /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
     /// gone; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
+    /// <remarks>A holder whose lock is gone after it had begun the shard is counted among the shard's dead.</remarks>
     public async Task<IReadOnlyList<ShardLease>> GrantAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
         await QueryAsync(
@@ -68,9 +69,25 @@ public sealed partial class ResultStore
             {
                 Part = r.GetInt32(7),
                 Only = r.IsDBNull(8) ? null : r.GetFieldValue<int[]>(8),
+                Deaths = r.GetInt32(9),
+                SweepIsolated = r.GetBoolean(10),
             },
             cancellation,
             sweepId, shards.ToArray(), nodeId, duration);
+
+    /// <summary>Says that the shard is being computed now: should its holder's process end from here on, that is a death of the shard.</summary>
+    public Task BegunAsync(ShardLease lease, int nodeId, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(lease);
+        return ExecuteAsync("shard-begun", cancellation, lease.SweepId, lease.Shard, lease.Epoch, nodeId);
+    }
+
+    /// <summary>Takes the node out of the shard's dead: it lost the lease, not its life. Nothing where it does not stand among them.</summary>
+    public Task SurvivedAsync(ShardLease lease, int nodeId, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(lease);
+        return ExecuteAsync("shard-survived", cancellation, lease.SweepId, lease.Shard, nodeId);
+    }
 
     /// <summary>Prolongs leases; returns those that are still held. One that is missing was fenced, or its sweep cancelled.</summary>
     public async Task<IReadOnlyList<ShardLease>> RenewAsync(

@@ -31,6 +31,10 @@ public sealed class MigratorTests
         string[] made =
         [
             """
+            ALTER TABLE experiments.shard DROP COLUMN begun_epoch, DROP COLUMN dead_nodes;
+            ALTER TABLE experiments.sweep DROP COLUMN isolated;
+            """,
+            """
             DROP TRIGGER sweep_priority_changed ON experiments.sweep;
             ALTER TABLE experiments.sweep DROP COLUMN priority;
             """,

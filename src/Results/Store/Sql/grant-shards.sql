@@ -1,6 +1,7 @@
 -- Rows that another statement holds are left to it: two grants at once never wait for each other, nor lock each other dead.
 WITH grantable AS (
-    SELECT s.number
+    SELECT s.number, s.state = 'leased' AND s.begun_epoch = s.epoch AND NOT EXISTS (
+        SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.node_id) AS died
     FROM experiments.shard s
     WHERE s.sweep_id = $1 AND s.number = ANY ($2)
       AND EXISTS (SELECT 1 FROM experiments.sweep w WHERE w.id = $1 AND w.state = 'running'
@@ -14,8 +15,9 @@ WITH grantable AS (
     FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE experiments.shard s
-SET state = 'leased', epoch = s.epoch + 1, part_epoch = s.epoch + 1, node_id = $3, granted_at = clock_timestamp(), lease_until = clock_timestamp() + $4
-FROM grantable g
-WHERE s.sweep_id = $1 AND s.number = g.number
+SET state = 'leased', epoch = s.epoch + 1, part_epoch = s.epoch + 1, node_id = $3, granted_at = clock_timestamp(), lease_until = clock_timestamp() + $4,
+    dead_nodes = CASE WHEN g.died THEN s.dead_nodes || s.node_id ELSE s.dead_nodes END
+FROM grantable g, experiments.sweep w
+WHERE s.sweep_id = $1 AND s.number = g.number AND w.id = $1
 RETURNING s.number, s.epoch, s.first_instance, s.end_instance, s.first_trial, s.trials,
-    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own
+    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own, cardinality(s.dead_nodes), w.isolated

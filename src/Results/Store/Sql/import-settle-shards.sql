@@ -1,2 +1,4 @@
--- Whoever held these leases computes for another store. Epochs stay: they only grow.
-UPDATE experiments.shard SET state = 'ready', lease_until = NULL WHERE sweep_id = $1 AND state = 'leased'
+-- Whoever held these leases computes for another store, and whoever died there is no node of this one. Epochs stay: they only grow.
+UPDATE experiments.shard
+SET state = CASE WHEN state = 'leased' THEN 'ready' ELSE state END, lease_until = NULL, dead_nodes = '{}'
+WHERE sweep_id = $1 AND (state = 'leased' OR dead_nodes <> '{}')

@@ -1,0 +1,1 @@
+UPDATE experiments.sweep SET isolated = true WHERE id = $1 AND NOT isolated
