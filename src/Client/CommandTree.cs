@@ -38,6 +38,7 @@ public static class CommandTree
             ClusterVerb.Create(terminal),
             CertificatesVerb.Create(terminal),
             CompletionVerb.Create(terminal),
+            IsolatedVerb.Create(terminal),
         };
         root.Options.Add(GlobalOptions.Postgres);
         root.Options.Add(GlobalOptions.NoColor);

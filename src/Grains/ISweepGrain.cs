@@ -57,7 +57,9 @@ public readonly record struct ShardLeaseSurrogate(
     [property: Id(6)] int Trials,
     [property: Id(7)] int StoredTrials,
     [property: Id(8)] int Part,
-    [property: Id(9)] int[]? Only);
+    [property: Id(9)] int[]? Only,
+    [property: Id(10)] int Deaths,
+    [property: Id(11)] bool SweepIsolated);
 
 [RegisterConverter]
 public sealed class ShardLeaseConverter : IConverter<ShardLease, ShardLeaseSurrogate>
@@ -68,9 +70,12 @@ public sealed class ShardLeaseConverter : IConverter<ShardLease, ShardLeaseSurro
     {
         Part = surrogate.Part,
         Only = surrogate.Only,
+        Deaths = surrogate.Deaths,
+        SweepIsolated = surrogate.SweepIsolated,
     };
 
     public ShardLeaseSurrogate ConvertToSurrogate(in ShardLease value) => new(
         value.SweepId, value.Shard, value.Epoch, value.FirstInstance, value.EndInstance,
-        value.FirstTrial, value.Trials, value.StoredTrials, value.Part, value.Only is null ? null : [.. value.Only]);
+        value.FirstTrial, value.Trials, value.StoredTrials, value.Part, value.Only is null ? null : [.. value.Only],
+        value.Deaths, value.SweepIsolated);
 }

@@ -1,5 +1,6 @@
 using System.Net;
 using Experiments.Grains;
+using Experiments.Grains.Running;
 using Experiments.Grains.Worker;
 using Experiments.Results.Store;
 using Microsoft.Extensions.DependencyInjection;
@@ -25,6 +26,9 @@ public sealed record LocalSiloOptions(int? Lanes = null, bool Verbose = false)
 
     /// <summary>Leases, and how long the first interruption lets a running shard go on.</summary>
     public SweepWorkerOptions Worker { get; init; } = new();
+
+    /// <summary>As of <see cref="RuntimeOptions"/>.</summary>
+    public IsolationOptions? Isolation { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
 }
@@ -73,6 +77,7 @@ public sealed class LocalSilo : IAsyncDisposable
                 store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes)
             {
                 Worker = options.Worker,
+                Isolation = options.Isolation,
                 Time = options.Time,
             });
         });

@@ -13,6 +13,9 @@ public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench
 {
     public SweepWorkerOptions Worker { get; init; } = new();
 
+    /// <summary>How shards are computed that have killed silos; null for as all others are.</summary>
+    public IsolationOptions? Isolation { get; init; }
+
     public TimeProvider Time { get; init; } = TimeProvider.System;
 }
 
@@ -36,6 +39,12 @@ public static class RuntimeHosting
         services.AddSingleton(_ => MemoryBudget.OfThisMachine());
         services.AddSingleton<IReferenceLibrary, StoredReferences>();
         services.AddSingleton<ShardRunner>();
+        if (options.Isolation is IsolationOptions isolation)
+        {
+            services.AddSingleton(isolation);
+            services.AddSingleton<IsolatedRunner>();
+        }
+
         services.AddSingleton<ShardHost>();
         services.AddSingleton<SiloTelemetry>();
         services.AddSingleton(s => s.GetRequiredService<SiloTelemetry>().Spans);

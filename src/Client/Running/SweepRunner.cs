@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Experiments.Client.Summaries;
 using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
+using Experiments.Client.Verbs;
 using Experiments.Grains;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
@@ -29,6 +30,7 @@ internal static class SweepRunner
         {
             Workbench = invocation.Workbench,
             PlugIns = invocation.PlugIns,
+            Isolation = IsolatedVerb.OptionsOf(invocation),
         };
         Task<StoreAddress> address = Task.Run(() => Stores.LocateAsync(invocation, cancellation), cancellation);
         Task<ResultStore> opening = OpenAsync(address, cancellation);

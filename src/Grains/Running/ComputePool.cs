@@ -131,6 +131,9 @@ public sealed class Lane
 
     public int Index { get; }
 
+    /// <summary>How many lanes its silo has.</summary>
+    internal int Count => _lanes;
+
     /// <summary>The lane's part of the cores that threads can be pinned to, as its first and their number: all where it has the
     /// machine to itself.</summary>
     internal (int First, int Count) CoresOf(bool sharing, int cores)

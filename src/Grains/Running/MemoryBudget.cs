@@ -8,15 +8,22 @@ public sealed class MemoryBudget : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _freed = new(0);
+    private readonly Action<double>? _ask;
     private double _reserved;
     private int _waiting;
 
     /// <param name="free">Bytes the silo may count on.</param>
-    public MemoryBudget(double free)
+    /// <param name="ask">Asked for the bytes of each reservation before they are counted here; it may wait.</param>
+    public MemoryBudget(double free, Action<double>? ask = null)
     {
+        _ask = ask;
+        Free = free;
         Limit = (long)(0.95 * free);
         Default = (long)(0.75 * free);
     }
+
+    /// <summary>Bytes that it was made with.</summary>
+    public double Free { get; }
 
     /// <summary>Bytes that all lanes may hold together, whatever a sweep allows: beyond it the machine would kill us.</summary>
     public long Limit { get; }
@@ -31,6 +38,7 @@ public sealed class MemoryBudget : IDisposable
     /// <exception cref="OperationCanceledException">Cancelled while it waited.</exception>
     public Reservation Reserve(double bytes, CancellationToken cancellation)
     {
+        _ask?.Invoke(bytes);
         while (true)
         {
             lock (_gate)
@@ -73,7 +81,7 @@ public sealed class MemoryBudget : IDisposable
         return Math.Max(free, 256 << 20);
     }
 
-    private void Free(double bytes)
+    private void GiveBack(double bytes)
     {
         int waiting;
         lock (_gate)
@@ -93,6 +101,6 @@ public sealed class MemoryBudget : IDisposable
     /// <summary>Bytes held until disposed.</summary>
     public readonly struct Reservation(MemoryBudget budget, double bytes) : IDisposable
     {
-        public void Dispose() => budget.Free(bytes);
+        public void Dispose() => budget.GiveBack(bytes);
     }
 }

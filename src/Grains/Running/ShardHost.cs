@@ -5,7 +5,7 @@ using Experiments.Results.Outcomes;
 namespace Experiments.Grains.Running;
 
 /// <summary>The shards that this silo's worker holds a lease of: where its shard grains find what to run.</summary>
-public sealed class ShardHost(ComputePool pool, ShardRunner runner)
+public sealed class ShardHost(ComputePool pool, ShardRunner runner, IsolatedRunner? isolated = null)
 {
     private readonly ConcurrentDictionary<(long Sweep, int Shard), ShardRun> _expected = new();
 
@@ -27,7 +27,8 @@ public sealed class ShardHost(ComputePool pool, ShardRunner runner)
 
         if (run.TryBegin(parent))
         {
-            pool.Enqueue(!run.Plan.Measure.Sharing, lane => run.Execute(runner, lane));
+            IShardRunner by = isolated is not null && IsolatedRunner.Wants(lease) ? isolated : runner;
+            pool.Enqueue(!run.Plan.Measure.Sharing, lane => run.Execute(by, lane));
         }
 
         return true;

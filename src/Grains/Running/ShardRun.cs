@@ -1,10 +1,39 @@
 using System.Diagnostics;
 using Experiments.Results.Outcomes;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Grains.Running;
 
 /// <summary>What a shard's computation left, to be committed.</summary>
-public sealed record ShardResult(IReadOnlyList<TrialOutcome> Outcomes, IReadOnlyList<ReferenceRecord> References);
+public sealed record ShardResult(IReadOnlyList<TrialOutcome> Outcomes, IReadOnlyList<ReferenceRecord> References)
+{
+    /// <summary>Spans that another process made; this one's own are gathered as they end.</summary>
+    public IReadOnlyList<SpanRecord> Spans { get; init; } = [];
+
+    /// <summary>Whether one of the outcomes is that a trial killed its process.</summary>
+    public bool Kills { get; init; }
+}
+
+/// <summary>Computes a shard on the lane's thread that calls it: see <see cref="ShardRunner"/>.</summary>
+public interface IShardRunner
+{
+    ShardResult Run(ShardRun run, Lane lane);
+}
+
+/// <summary>Told on the lane's thread how far a shard is, before anything that could end the process.</summary>
+internal interface IShardWatch
+{
+    /// <summary>The instance is about to be drawn and referenced.</summary>
+    void Preparing(long instance);
+
+    /// <summary>The trial at a place among its instance's is about to be called.</summary>
+    void Calling(long instance, int place);
+
+    void Finished(InstancePlan instance, IReadOnlyList<TrialOutcome> outcomes);
+}
+
+/// <summary>A trial by its instance and its place among the instance's trials.</summary>
+internal readonly record struct TrialPlace(long Instance, int Place);
 
 /// <summary>One lease's computation: what to run, how far it is, and its end.</summary>
 public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, CancellationToken cancellation)
@@ -29,6 +58,17 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
 
     /// <summary>Cancelled when the shard is not to be committed, whatever it computes.</summary>
     public CancellationToken Cancellation { get; } = cancellation;
+
+    /// <summary>Called on the lane before anything is computed.</summary>
+    public Action? Beginning { get; init; }
+
+    internal IShardWatch? Watch { get; init; }
+
+    /// <summary>Trials that are not to be called whatever they are needed for: they kill their process.</summary>
+    internal IReadOnlySet<TrialPlace>? Barred { get; init; }
+
+    /// <summary>The one trial that is asked for, when it is to be alone.</summary>
+    internal TrialPlace? Alone { get; init; }
 
     /// <summary>The grain call that began it: the parent of its spans.</summary>
     public ActivityContext Parent { get; private set; }
@@ -77,13 +117,14 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
     }
 
     /// <summary>Runs it on the calling thread, a lane's, and reports the end.</summary>
-    internal void Execute(ShardRunner runner, Lane lane)
+    internal void Execute(IShardRunner runner, Lane lane)
     {
         _started = true;
         long start = Stopwatch.GetTimestamp();
         try
         {
             Cancellation.ThrowIfCancellationRequested();
+            Beginning?.Invoke();
             ShardResult result = runner.Run(this, lane);
             Volatile.Write(ref _ticks, Stopwatch.GetTimestamp() - start);
             _completion.TrySetResult(result);

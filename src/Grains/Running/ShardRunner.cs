@@ -22,7 +22,7 @@ namespace Experiments.Grains.Running;
 /// diagnostics, phases), then time the trials against each other in paired rounds. A trial that fails or is skipped is an
 /// outcome with a reason; only cancellation and our own mistakes leave by exception. Safe for several lanes at once.
 /// </remarks>
-public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IReferenceLibrary references, TimeProvider time)
+public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IReferenceLibrary references, TimeProvider time) : IShardRunner
 {
     private readonly Workbench _workbench = workbench;
     private readonly MemoryBudget _memory = memory;
@@ -58,7 +58,9 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             run.Cancellation.ThrowIfCancellationRequested();
             if (run.Plan.At(index) is InstancePlan plan)
             {
+                int before = outcomes.Count;
                 new InstanceRun(this, run, lane, plan, place, outcomes, kept).Execute();
+                run.Watch?.Finished(plan, outcomes[before..]);
                 place += plan.Trials.Count;
                 Failpoints.Hit(Failpoints.MidShard);
             }
@@ -78,7 +80,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
         return new ShardResult(outcomes, kept);
     }
 
-    private static void Measured(ShardRun run, List<TrialOutcome> outcomes, TimeSpan elapsed)
+    internal static void Measured(ShardRun run, IReadOnlyList<TrialOutcome> outcomes, TimeSpan elapsed)
     {
         ExperimentsTelemetry.ShardDuration.Record(elapsed.TotalSeconds);
         ExperimentsTelemetry.Trials.Add(run.Done, new KeyValuePair<string, object?>("status", "done"));
@@ -144,6 +146,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
             InstanceTrace trace = new(start, startedAt);
             _lane.Begin(Instance, "drawing");
+            _run.Watch?.Preparing(_plan.Index);
             double bytes = PredictBytes();
             if (_trials.Exists(t => t.Alive))
             {
@@ -172,9 +175,16 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             bool any = false;
             for (int i = 0; i < _plan.Trials.Count; i++)
             {
+                TrialPlace at = new(_plan.Index, i);
+                if (_run.Barred?.Contains(at) == true)
+                {
+                    continue;
+                }
+
                 TrialSpec spec = _plan.Trials[i];
                 long? number = _run.Lease.NumberOf(_place + i);
-                bool stored = number is null || (_run.Stored.Count > 0 && _run.Stored.Contains(number.Value));
+                bool stored = number is null || (_run.Stored.Count > 0 && _run.Stored.Contains(number.Value))
+                    || (_run.Alone is TrialPlace alone && alone != at);
 
                 // A stored exact trial runs again beside the new ones, or they would have nothing to be paired with.
                 if (stored && spec.Kernel != ReferenceKernel)
@@ -191,7 +201,7 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                     Spec = spec,
                     StartedAt = startedAt,
                 };
-                _trials.Add(new TrialRun(_run, _lane.Scratch, outcome, ConfigurationOf(spec), companion: stored));
+                _trials.Add(new TrialRun(_run, _lane.Scratch, outcome, ConfigurationOf(spec), i, companion: stored));
                 any |= !stored;
             }
 

@@ -11,6 +11,9 @@ public sealed record SweepPlan(long SweepId, Measure Measure, Limits Limits, Fun
     /// <summary>The plans of before it was extended, oldest first: each shard is run by that of its part.</summary>
     public IReadOnlyList<SweepPlan> Former { get; init; } = [];
 
+    /// <summary>The frozen specification that it expands, for a process that has to expand it anew.</summary>
+    public string Specification { get; private init; } = "";
+
     /// <summary>The plan of a shard's part; null when the sweep has been extended since this was read.</summary>
     public SweepPlan? OfPart(int part) => part < Former.Count ? Former[part] : part == Former.Count ? this : null;
 
@@ -20,11 +23,18 @@ public sealed record SweepPlan(long SweepId, Measure Measure, Limits Limits, Fun
     {
         ArgumentNullException.ThrowIfNull(row);
         ArgumentNullException.ThrowIfNull(catalog);
-        SweepPlan[] former = [.. row.Former.Select(text => Of(row.Id, SweepSpec.FromJson(text), catalog))];
-        return Of(row.Id, SweepSpec.FromJson(row.Specification), catalog) with { Former = former };
+        SweepPlan[] former = [.. row.Former.Select(text => Of(row.Id, text, catalog))];
+        return Of(row.Id, row.Specification, catalog) with { Former = former };
     }
 
-    private static SweepPlan Of(long sweep, SweepSpec spec, Catalog catalog) => catalog.Refusal(spec) is string refusal
-        ? throw new ArgumentException(refusal)
-        : new SweepPlan(sweep, spec.Measure, spec.Limits, new SweepExpansion(spec, catalog).At);
+    /// <summary>Expands one frozen specification.</summary>
+    /// <exception cref="ArgumentException">As above.</exception>
+    public static SweepPlan Of(long sweep, string specification, Catalog catalog)
+    {
+        ArgumentNullException.ThrowIfNull(catalog);
+        SweepSpec spec = SweepSpec.FromJson(specification);
+        return catalog.Refusal(spec) is string refusal
+            ? throw new ArgumentException(refusal)
+            : new SweepPlan(sweep, spec.Measure, spec.Limits, new SweepExpansion(spec, catalog).At) { Specification = specification };
+    }
 }

@@ -8,7 +8,7 @@ namespace Experiments.Grains.Running;
 
 /// <summary>One trial while its instance is on a lane: how to call it, what it has used, what came out.</summary>
 internal sealed class TrialRun(
-    ShardRun run, LaneScratch scratch, TrialOutcome outcome, Configuration configuration, bool companion) : ITimedTrial
+    ShardRun run, LaneScratch scratch, TrialOutcome outcome, Configuration configuration, int place, bool companion) : ITimedTrial
 {
     private AttentionProblem<float>[]? _single;
     private AttentionProblem<double>[]? _double;
@@ -141,6 +141,7 @@ internal sealed class TrialRun(
     {
         while (!Configuration.Warmth.IsEnough(thoroughly))
         {
+            run.Watch?.Calling(Outcome.InstanceIndex, place);
             scratch.Arm(run.Plan.Limits.TrialTimeout, run.Plan.Limits.TrialTimeout, run.Cancellation);
             long start = Stopwatch.GetTimestamp();
             try
@@ -180,6 +181,7 @@ internal sealed class TrialRun(
 
     private void Arm()
     {
+        run.Watch?.Calling(Outcome.InstanceIndex, place);
         TimeSpan limit = run.Plan.Limits.TrialTimeout;
         TimeSpan left = limit - Stopwatch.GetElapsedTime(0, _spent);
         scratch.Arm(left > TimeSpan.FromMilliseconds(1) ? left : TimeSpan.FromMilliseconds(1), limit, run.Cancellation);

@@ -223,10 +223,28 @@ internal sealed class SweepSession(
         HashSet<long> none = [];
         Held held = new(lease, cancel)
         {
-            Run = new ShardRun(_plan.OfPart(lease.Part)!, lease, none, cancel.Token), Turn = turns.Took(_turn, _lastSeconds),
+            Run = RunOf(_plan.OfPart(lease.Part)!, lease, none, cancel.Token), Turn = turns.Took(_turn, _lastSeconds),
         };
         _held[lease.Shard] = held;
         held.Task = FollowAsync(held, askedAt, waited);
+    }
+
+    private ShardRun RunOf(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, CancellationToken cancel) =>
+        new(plan, lease, stored, cancel) { Beginning = () => SayBegun(lease, cancel) };
+
+    /// <summary>Tells the store, while the lane waits, that the shard is being computed from now on.</summary>
+    private void SayBegun(ShardLease lease, CancellationToken cancel)
+    {
+        using CancellationTokenSource limit = new(options.SayBegunWithin, time);
+        using CancellationTokenSource either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancel);
+        try
+        {
+            store.BegunAsync(lease, nodeId, either.Token).GetAwaiter().GetResult();
+        }
+        catch (Exception fault) when (fault is StoreUnavailableException || (fault is OperationCanceledException && !cancel.IsCancellationRequested))
+        {
+            // A store that is away keeps no lane idle. Should the shard kill us now, that is one death more before it is isolated.
+        }
     }
 
     /// <summary>One lease from its grant to its end. Throws nothing: what goes wrong ends the session.</summary>
@@ -282,7 +300,7 @@ internal sealed class SweepSession(
             if (lease.StoredTrials > 0)
             {
                 IReadOnlySet<long> stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token);
-                held.Run = new ShardRun(held.Run.Plan, lease, stored, held.Cancel.Token);
+                held.Run = RunOf(held.Run.Plan, lease, stored, held.Cancel.Token);
             }
 
             host.Expect(held.Run);
@@ -299,7 +317,10 @@ internal sealed class SweepSession(
         }
 
         await CommitAsync(held, new ShardCommit(
-            lease, nodeId, SpanRecords.IdOf(trace), result.Outcomes, spanRecords, result.References), shard);
+            lease, nodeId, SpanRecords.IdOf(trace), result.Outcomes, [.. spanRecords, .. result.Spans], result.References)
+        {
+            Kills = result.Kills,
+        }, shard);
     }
 
     private void LeftItsLane(Held held)
@@ -369,7 +390,7 @@ internal sealed class SweepSession(
             }
             else
             {
-                Lost(held);
+                await LostAsync(held);
             }
         }
         finally
@@ -394,11 +415,20 @@ internal sealed class SweepSession(
         }
     }
 
-    private void Lost(Held held)
+    private async Task LostAsync(Held held)
     {
         held.Lost = true;
         Interlocked.Increment(ref _leasesLost);
         ExperimentsTelemetry.LeasesLost.Add(1);
+        try
+        {
+            // Whoever has it now may have thought us dead, as when the server restarts under us all.
+            await store.SurvivedAsync(held.Lease, nodeId, CancellationToken.None);
+        }
+        catch (StoreUnavailableException)
+        {
+            // It counts for a death that was none: one more makes the shard slower, and changes nothing that is stored.
+        }
     }
 
     /// <summary>Lets what runs end, or ends it, and gives back what was not stored.</summary>
@@ -534,8 +564,9 @@ internal sealed class SweepSession(
             // A shard that is being committed meanwhile is settled by its commit, which the epoch guards.
             if (!held.Contains((one.Lease.Shard, one.Lease.Epoch)) && !one.Committing && !one.Lost)
             {
-                Lost(one);
+                Task told = LostAsync(one);
                 await one.TryCancelAsync();
+                await told;
             }
         }
     }

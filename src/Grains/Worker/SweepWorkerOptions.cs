@@ -18,6 +18,9 @@ public sealed record SweepWorkerOptions
     /// <summary>How long a cancelled kernel may take to notice before the process stops waiting for it.</summary>
     public TimeSpan GiveUpAfter { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>How long a lane waits for the store to note that it begins a shard, before it begins all the same.</summary>
+    public TimeSpan SayBegunWithin { get; init; } = TimeSpan.FromSeconds(2);
+
     /// <summary>Whether a store that is away when the silo starts is waited for, as a cluster's silo does, or is the end of it, as for a command
     /// that somebody watches.</summary>
     public bool WaitsForStore { get; init; }
