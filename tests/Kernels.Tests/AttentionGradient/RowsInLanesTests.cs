@@ -72,6 +72,16 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
         Assert.True(single < 1, $"float32: {single:G3} of the bar");
     }
 
+    /// <summary>Said before anything is taken: as a fault of arithmetic in a lane it would say nothing.</summary>
+    [Fact]
+    public void A_d_whose_sums_are_more_than_an_array_holds_is_refused_with_advice()
+    {
+        ExactGradient exact = new();
+        string message = Assert.Throws<ArgumentException>(() => exact.Predict(100_000, 9000, 4, 2, Settings.None)).Message;
+        Assert.Contains("Lower d", message, StringComparison.Ordinal);
+        Assert.True(exact.Predict(500, 9000, 4, 2, Settings.None).StateBytes > 0);
+    }
+
     /// <summary>Queries and keys along one direction: half of the keys are one key with logit 10, which has nearly all of the rows that
     /// <paramref name="sees"/> says, but one key's above it; the other rows' logits are small.</summary>
     private static AttentionProblem<double> Crowd(int n, int d, int firstOfCrowd, Func<int, bool> sees)
