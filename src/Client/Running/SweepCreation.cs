@@ -66,7 +66,7 @@ internal sealed class SweepCreation
             {
                 Priority = _priority,
             },
-            _expansion.Shards(new CostModel(), cancellation), cancellation);
+            _expansion.Shards(new CostModel { MeasuredRates = await store.MeasuredRatesAsync(cancellation) }, cancellation), cancellation);
         _terminal.Notice($"Sweep {id}, '{_name}': {Format.Count(counts.Trials, "trial")} on "
             + $"{Format.Count(counts.Instances, "instance")}.");
         return new Prepared(id, _name, trace);

@@ -53,9 +53,10 @@ internal static class ExtendVerb
         {
             // The catalog of here, also where silos are to run it: what is added is counted and named here.
             LifeVerbs.CheckRunnable(invocation, sweep);
+            CostModel model = new() { MeasuredRates = await store.MeasuredRatesAsync(cancellation) };
             extension = await Task.Run(
                 () => SweepExtension.Of(
-                    SweepSpec.FromJson(sweep.Specification), longer, invocation.Catalog, new CostModel(), sweep.Shards, sweep.Trials, cancellation),
+                    SweepSpec.FromJson(sweep.Specification), longer, invocation.Catalog, model, sweep.Shards, sweep.Trials, cancellation),
                 cancellation);
         }
         catch (ArgumentException fault)

@@ -45,21 +45,28 @@ internal static class PlanVerb
         using MemoryBudget memory = MemoryBudget.OfThisMachine();
         long limit = Math.Min(spec.Limits.MemoryBytes ?? memory.Default, memory.Limit);
         SweepExpansion expansion = new(spec, catalog);
+        await using ResultStore? store = await StoreLocator.PeekAsync(invocation.Settings.Postgres.Value, cancellation);
         CostModel model = new() { MemoryBytes = limit };
+        if (store is not null)
+        {
+            model = model with { MeasuredRates = await store.MeasuredRatesAsync(cancellation) };
+        }
+
         SweepForecast forecast = expansion.Forecast(model, cancellation);
         long? shards = forecast.Counts.Instances <= MostSharded ? expansion.Shards(model, cancellation).LongCount() : null;
         SweepCounts counts = forecast.Counts;
-        KnownReferences? known = await CountKnownAsync(invocation, spec, expansion, counts.Instances);
+        string[] measured = [.. spec.Names.Where(name => model.MeasuredRates.Keys.Any(k => k.Kernel == name)).Order(StringComparer.Ordinal)];
+        KnownReferences? known = store is null ? null : await CountKnownAsync(store, spec, expansion, counts.Instances, cancellation);
         if (invocation.Json)
         {
-            JsonObject json = ToJson(spec, expansion, forecast, shards, limit, known);
+            JsonObject json = ToJson(spec, expansion, forecast, shards, limit, known, measured);
             json["plugins"] = KernelsVerb.PlugInsJson(invocation.PlugIns);
             json["needs"] = new JsonArray([.. spec.PlugIns.Select(p => NeedJson(p, catalog.Count(p)))]);
             JsonOutput.Write(invocation.Terminal.Out, json);
         }
         else
         {
-            Write(invocation.Terminal, spec, forecast, shards, limit, known, Used(spec, catalog));
+            Write(invocation.Terminal, spec, forecast, shards, limit, known, measured, Used(spec, catalog));
         }
 
         if (counts.Trials == 0)
@@ -70,29 +77,25 @@ internal static class PlanVerb
         return ExitCode.Done;
     }
 
-    /// <summary>How many instances have a stored reference already; null where the store is not up, which a plan does not change.</summary>
+    /// <summary>How many instances have a stored reference already; null where none is asked for.</summary>
     private static async Task<KnownReferences?> CountKnownAsync(
-        Invocation invocation, SweepSpec spec, SweepExpansion expansion, long instances)
+        ResultStore store, SweepSpec spec, SweepExpansion expansion, long instances, CancellationToken cancellation)
     {
-        if (instances == 0 || spec.Measure.Reference == ReferenceMode.None
-            || await StoreLocator.PeekAsync(invocation.Settings.Postgres.Value, invocation.Cancellation) is not ResultStore store)
+        if (instances == 0 || spec.Measure.Reference == ReferenceMode.None)
         {
             return null;
         }
 
-        await using (store)
+        List<Guid> keys = [];
+        for (long i = 0; i < expansion.ProductSize && keys.Count < MostKeys && i < MostLookedAt; i++)
         {
-            List<Guid> keys = [];
-            for (long i = 0; i < expansion.ProductSize && keys.Count < MostKeys && i < MostLookedAt; i++)
+            if (expansion.At(i) is InstancePlan plan)
             {
-                if (expansion.At(i) is InstancePlan plan)
-                {
-                    keys.Add(spec.Measure.ReferenceKeyOf(plan.Instance));
-                }
+                keys.Add(spec.Measure.ReferenceKeyOf(plan.Instance));
             }
-
-            return new KnownReferences(await store.CountReferencesAsync(keys, invocation.Cancellation), keys.Count);
         }
+
+        return new KnownReferences(await store.CountReferencesAsync(keys, cancellation), keys.Count);
     }
 
     // What of the sweep is not built in, and how many silos have it: this one, and those that are alive in a store that is up.
@@ -119,7 +122,7 @@ internal static class PlanVerb
     private sealed record KnownReferences(long Stored, long Of);
 
     private static JsonObject ToJson(
-        SweepSpec spec, SweepExpansion expansion, SweepForecast forecast, long? shards, long limit, KnownReferences? known)
+        SweepSpec spec, SweepExpansion expansion, SweepForecast forecast, long? shards, long limit, KnownReferences? known, string[] measured)
     {
         SweepCounts counts = forecast.Counts;
         return new JsonObject
@@ -143,6 +146,7 @@ internal static class PlanVerb
             })]),
             ["shards"] = shards,
             ["predicted_seconds"] = JsonOutput.Number(forecast.Seconds),
+            ["kernels_measured"] = new JsonArray([.. measured.Select(m => JsonValue.Create(m))]),
             ["largest_bytes"] = forecast.LargestBytes,
             ["largest_instance"] = forecast.LargestInstance is null ? null : Describe(forecast.LargestInstance),
             ["largest_trial"] = forecast.LargestTrial?.ToString(),
@@ -154,7 +158,7 @@ internal static class PlanVerb
     }
 
     private static void Write(Terminal terminal, SweepSpec spec, SweepForecast forecast, long? shards, long limit, KnownReferences? known,
-        IReadOnlyList<string> plugIns)
+        string[] measured, IReadOnlyList<string> plugIns)
     {
         TextWriter output = terminal.Out;
         SweepCounts counts = forecast.Counts;
@@ -166,7 +170,8 @@ internal static class PlanVerb
             + (counts.FilteredTrials > 0 ? $" ({Format.Count(counts.FilteredTrials)} filtered out)" : "")
             + (counts.Duplicates > 0 ? $" ({Format.Count(counts.Duplicates)} duplicates dropped)" : ""));
         Fact("shards", shards is long counted ? Format.Count(counted) : $"not counted for more than {Format.Count(MostSharded)} instances");
-        Fact("time", $"about {Format.Duration(TimeSpan.FromSeconds(Math.Min(forecast.Seconds, 1e9)))} on one lane, by prediction");
+        Fact("time", $"about {Format.Duration(TimeSpan.FromSeconds(Math.Min(forecast.Seconds, 1e9)))} on one lane, by "
+            + (measured.Length > 0 ? $"what stored trials of {string.Join(", ", measured)} took" : "its kernels' own predictions; no trial of them is stored yet"));
         if (forecast is { LargestInstance: not null, LargestTrial: not null })
         {
             Fact("memory", $"{Format.Bytes(forecast.LargestBytes)} at most, for {forecast.LargestTrial} on "

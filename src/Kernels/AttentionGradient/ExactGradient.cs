@@ -43,6 +43,13 @@ public sealed class ExactGradient : IGradientKernel
                 $"n = {n} and d = {d}: exact keeps n × d numbers in one array, which holds 2^31 of them. Lower n or d.");
         }
 
+        double dominated = DominatedRows<double>.CountChunks(n) * 2.0 * d * d;
+        if (Math.Max(dominated, LaneRows<Lanes512<double>, double>.Shares(n, d)) > Array.MaxLength)
+        {
+            throw new ArgumentException(
+                $"n = {n} and d = {d}: exact keeps d × d sums for each part of the rows, more than 2^31 numbers in all. Lower d.");
+        }
+
         // The keys' gradients are as many products and exponentials again, over what the rows have left.
         int times = GradientCall.AsksForAll(settings) ? 2 : 1;
         double pairs = (double)n * n;

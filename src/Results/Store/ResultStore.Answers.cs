@@ -18,6 +18,12 @@ public sealed partial class ResultStore
         await QueryAsync(
             "list-sweeps", Listing, cancellation, before ?? long.MaxValue, limit, state is SweepState wanted ? Word(wanted) : null);
 
+    /// <summary>What stored trials say a kernel does in a second: operations by its own prediction, a thread, by kernel and precision. Of the
+    /// costliest shards of the newest sweeps; time-weighted, since it is the long trials that a plan must not be wrong about.</summary>
+    public async Task<IReadOnlyDictionary<(string Kernel, string Precision), double>> MeasuredRatesAsync(CancellationToken cancellation) =>
+        (await QueryAsync("measured-rates", r => (Kernel: r.GetString(0), Precision: r.GetString(1), Rate: r.GetDouble(2)), cancellation))
+        .ToDictionary(r => (r.Kernel, r.Precision), r => r.Rate);
+
     /// <summary>A sweep's facts, where it ran, and what it came to, by kernel configuration, by size, by bound and by fault; null when
     /// there is no such sweep. A finished sweep's is kept (see <see cref="KeepSummaryAsync"/>), else it is computed.</summary>
     public async Task<SweepSummary?> SummariseAsync(long sweepId, CancellationToken cancellation)

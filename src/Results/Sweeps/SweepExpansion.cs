@@ -483,11 +483,12 @@ public sealed class SweepExpansion
         private long _firstTrial;
         private int _trials;
         private double _seconds;
+        private double _before;
 
         public ShardPlan? Add(long index, int trials, double seconds)
         {
             ShardPlan? full = null;
-            if (_trials > 0 && (_trials + (long)trials > model.ShardTrials || _seconds + seconds > model.ShardSeconds))
+            if (_trials > 0 && model.IsTooMuch(_trials + (long)trials, _seconds + seconds, _before))
             {
                 full = Close(index);
             }
@@ -505,6 +506,7 @@ public sealed class SweepExpansion
             _number = checked(_number + 1);
             _first = end;
             _firstTrial += _trials;
+            _before += _seconds;
             _trials = 0;
             _seconds = 0;
             return shard;

@@ -120,6 +120,7 @@ public sealed class SweepExtension
         private int _looked;
         private int _inside;
         private double _seconds;
+        private double _before;
 
         public List<ShardPlan> Shards { get; } = [];
 
@@ -133,8 +134,7 @@ public sealed class SweepExtension
             }
 
             double seconds = Seconds(plan, isNew);
-            if (_own.Count > 0 && (_own.Count + (long)count > model.ShardTrials || _seconds + seconds > model.ShardSeconds
-                || _looked > int.MaxValue / 2))
+            if (_own.Count > 0 && (model.IsTooMuch(_own.Count + (long)count, _seconds + seconds, _before) || _looked > int.MaxValue / 2))
             {
                 Close();
             }
@@ -163,6 +163,7 @@ public sealed class SweepExtension
                 });
                 number = checked(number + 1);
                 trial += _own.Count;
+                _before += _seconds;
             }
 
             _own.Clear();

@@ -32,6 +32,24 @@ public sealed class AnswerTests : StoreTest
     }
 
     [Fact]
+    public async Task A_kernels_rate_is_what_its_stored_trials_did_in_the_time_that_they_took()
+    {
+        Assert.Empty(await Store.MeasuredRatesAsync(Cancellation));
+        await StoreAsync(12, TrialStatus.Failed);
+        await StoreAsync(400, TrialStatus.Done);
+        await using ResultStore reader = await ResultStore.OpenReaderAsync(Address, Cancellation);
+        IReadOnlyDictionary<(string Kernel, string Precision), double> rates = await reader.MeasuredRatesAsync(Cancellation);
+
+        // 1e6 operations each, in 1.1, 2.2 and 3.3 ms by turns; failed ones say nothing.
+        int[] exact = [.. Enumerable.Range(0, 100).Select(i => 4 * i)], lowRank = [.. Enumerable.Range(0, 400).Except(exact)];
+        Assert.Equal(2, rates.Count);
+        Assert.Equal(Rate(exact), rates[("exact", "float32")], 1e-6 * 1e9);
+        Assert.Equal(Rate(lowRank), rates[("low-rank", "float32")], 1e-6 * 1e9);
+
+        static double Rate(int[] trials) => 1e6 * trials.Length / trials.Sum(t => 0.0011 * (1 + (t % 3)));
+    }
+
+    [Fact]
     public async Task A_kept_summary_is_the_computed_one_until_the_sweep_changes()
     {
         long sweep = await StoreAsync(40, TrialStatus.Failed);

@@ -112,6 +112,56 @@ public sealed class ExpansionTests
         Assert.Equal(1_000_000, trials);
     }
 
+    /// <summary>Leased longest first, they end with the small ones, and yet most of a long sweep is in whole ones.</summary>
+    [Fact]
+    public void Shards_grow_with_what_lies_before_them()
+    {
+        SweepExpansion expansion = Sweeps.Expand("""
+            name: long
+            instances: {family: uniform, n: 64, d: 4, bound: 1, repeats: 20000}
+            kernels: {kernel: exact, precision: [float32, float64]}
+            measure: {rounds: 5, min_time: 10ms, reference: none}
+            """);
+        CostModel model = new();
+        double before = 0;
+        List<double> seconds = [];
+        foreach (ShardPlan shard in expansion.Shards(model, TestContext.Current.CancellationToken))
+        {
+            double full = Math.Clamp(before / 64, model.LeastShardSeconds, model.ShardSeconds);
+            Assert.InRange(shard.PredictedSeconds, shard.EndInstance == expansion.ProductSize ? 0 : full - 0.021, full);
+            before += shard.PredictedSeconds;
+            seconds.Add(shard.PredictedSeconds);
+        }
+
+        Assert.True(before > 390, $"{before}");
+        Assert.True(seconds.Where(s => s > 0.97).Sum() > 0.8 * before);
+        Assert.True(seconds[0] < 0.21 && seconds.Count < 1.4 * before, $"{seconds.Count} shards");
+    }
+
+    /// <summary>Where a rate was measured the sweep is predicted by it: kernel by kernel, and the reference as exact in float64.</summary>
+    [Fact]
+    public void A_measured_rate_takes_the_place_of_the_assumed_one()
+    {
+        SweepExpansion expansion = Sweeps.Expand("""
+            name: rates
+            instances: {family: uniform, n: 4096, d: 8, bound: 1, repeats: 3}
+            kernels:
+              - {kernel: exact, precision: [float32, float64]}
+              - {kernel: low-rank, degree: 2}
+            measure: {rounds: 4, min_time: 0}
+            """);
+        CostModel assumed = new();
+        double Seconds(params (string Kernel, string Precision)[] tenfold) => expansion.Forecast(
+            assumed with { MeasuredRates = tenfold.ToDictionary(k => k, _ => 10 * assumed.FlopsPerSecond) },
+            TestContext.Current.CancellationToken).Seconds;
+        double none = Seconds(), single = none - Seconds(("exact", "float32")), twice = none - Seconds(("exact", "float64"));
+        Assert.True(single > 0.3 * none);
+
+        // Six calls instead of five: one more as the reference.
+        Assert.Equal(6.0 / 5, twice / single, 0.01);
+        Assert.Equal(none - single - twice, Seconds(("exact", "float32"), ("exact", "float64")), 1e-9);
+    }
+
     [Theory]
     [InlineData("random")]
     [InlineData("sobol")]

@@ -142,9 +142,12 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         double operands = ((2 * (n + (double)d) * stride) + n) * sizeof(T);
         double block = ((Keeps(n) ? n : TileOf(d)) + (Block.Wides * stride) + Block.Vectors) * width;
         double scratch = (MostBlocks * (block + ((stride + width) * width))) + ((TileOf(d) + 4) * width);
-        int chunks = (rows + RowsPerChunk(rows, d) - 1) / RowsPerChunk(rows, d);
-        return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (chunks * ((2.0 * d * d) + Extras) * 8);
+        return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (Shares(rows, d) * sizeof(double));
     }
+
+    /// <summary>How many numbers the chunks' shares are: dX, dY and what goes with them, of each chunk.</summary>
+    public static double Shares(int rows, int d) =>
+        Math.Ceiling((double)rows / RowsPerChunk(rows, d)) * ((2.0 * d * d) + Extras);
 
     /// <summary>Centres keys and values, and turns the small matrices as the blocks read them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -478,16 +481,13 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         Multiply(block.A1, _x, q);
         new Span<T>(squares, Width).Clear();
 
-        // In two parts, or every logit would be off by the same part in 10⁷, and those that are large by much.
-        double scale = LogE / _problem.Divisor;
-        T rounded = T.CreateTruncating(scale);
-        V high = V.Broadcast(rounded), low = V.Broadcast(T.CreateTruncating(scale - double.CreateTruncating(rounded)));
+        // Rounded once for all logits: what counts of them is how far they lie from the row's mean, and that is off by a part in 10⁷ then.
+        V scale = V.Broadcast(T.CreateTruncating(LogE / _problem.Divisor));
         for (int i = 0; i < _d * Width; i += Width)
         {
             for (int v = 0; v < Width; v += V.Count)
             {
-                V value = V.Load(q + i + v);
-                value = V.MulAdd(value, low, value * high);
+                V value = V.Load(q + i + v) * scale;
                 value.Store(q + i + v);
                 V.MulAdd(value, value, V.Load(squares + v)).Store(squares + v);
             }

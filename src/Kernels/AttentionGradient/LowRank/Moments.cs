@@ -194,10 +194,12 @@ internal static class MomentShape
         return ((stored + lanes + line - 1) / line | 1) * line;
     }
 
-    /// <summary>Parts of the rows, each with a state of its own: at most 32, and no more than 64 MiB of them.</summary>
+    /// <summary>Parts of the rows, each with a state of its own: of 512 rows or more, which cost far more than adding a state up;
+    /// at most 32, and no more than 64 MiB of them.</summary>
     public static int Chunks(int n, double state) =>
-        (int)Math.Clamp(Math.Min(Math.Ceiling(n / 1024.0), Math.Floor((64 << 20) / (8 * state))), 1, 32);
+        (int)Math.Clamp(Math.Min(Math.Ceiling(n / 512.0), Math.Floor((64 << 20) / (8 * state))), 1, 32);
 
-    /// <summary>Parts of the columns, so that some sixteen threads have work where the state allows few parts of the rows.</summary>
-    public static int Groups(int chunks, int d) => chunks >= 16 ? 1 : Math.Min((15 + chunks) / chunks, Columns.TilesOf(d));
+    /// <summary>Parts of the columns, so that some sixteen threads have work where there are few parts of the rows. Each group
+    /// makes the features of its rows anew: at d = 8 three groups cost a sixth more than one, so from eight parts on there is one.</summary>
+    public static int Groups(int chunks, int d) => chunks >= 8 ? 1 : Math.Min((15 + chunks) / chunks, Columns.TilesOf(d));
 }

@@ -1,0 +1,129 @@
+using System.Numerics;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
+
+namespace Experiments.Kernels.Tests.AttentionGradient;
+
+/// <summary>Which way <c>exact</c> does a row is told from sums in the row's own lane, over all spans and tiles of keys: each found by a fault that no
+/// other test saw.</summary>
+public sealed class RowsInLanesTests(ITestOutputHelper log)
+{
+    /// <summary>Beside them are rows of other logits: what is summed in a lane from a neighbour's exponentials tells nothing of the lane's own.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(17)]
+    [InlineData(47)]
+    public void A_row_that_a_crowd_of_equal_keys_shares_is_told_whatever_rows_lie_beside_it(int lane)
+    {
+        // A multiple of every width's block: one row of it, in its first, second or last third.
+        const int N = 528, D = 4, Block = 48;
+        int[] rows = [.. Enumerable.Range(0, N).Where(i => i % Block == lane)];
+        Hold(Crowd(N, D, firstOfCrowd: 1, i => i % Block == lane), [.. Enumerable.Range(0, N)], rows);
+    }
+
+    /// <summary>So many keys that their exponentials are not kept, but made again tile by tile; the crowd is not among the first.</summary>
+    [Fact]
+    public void A_row_that_a_crowd_of_equal_keys_shares_is_told_where_exponentials_are_made_again()
+    {
+        const int N = 60_000, D = 2;
+        int[] rows = [.. Enumerable.Range(0, 48).Select(i => 1000 * i)];
+        Hold(Crowd(N, D, firstOfCrowd: N / 2, _ => true), rows, rows);
+    }
+
+    /// <summary>The largest exponential of a row lies in the first of three spans of keys, and the row's sum is relative to it.</summary>
+    [Fact]
+    public void The_least_row_sum_is_relative_to_the_largest_of_all_spans_of_keys()
+    {
+        const int N = 1300;
+        AttentionProblem<double> problem = Problems.Random(9, N, 3, 3);
+        for (int k = 0; k < 3; k++)
+        {
+            for (int j = 500; j < N; j++)
+            {
+                // Not so much less that the row would be taken for one that a key has alone, and done the careful way.
+                problem.A2[(j * 3) + k] *= 0.9;
+            }
+        }
+
+        double gold = Problems.Run("reference", problem).MinRowSumOverN;
+        Assert.Equal(gold, Problems.Run("exact", problem).MinRowSumOverN, gold * 1e-12);
+        Assert.Equal(gold, Problems.Run("exact", problem.To<float>()).MinRowSumOverN, gold * 1e-4);
+    }
+
+    /// <summary>Targets and values far from 0 by the same: c is a difference of numbers that are each ten thousand times as large, and F's own part of
+    /// it, which the doubt looks at, is not.</summary>
+    [Fact]
+    public void Values_and_targets_that_are_far_from_0_by_the_same_keep_the_digits_of_their_difference_in_float32()
+    {
+        const int N = 200, D = 4;
+        AttentionProblem<double> drawn = Problems.Random(8, N, D, 1);
+        double[] offset = [12345.678, -23456.789, 34567.891, 4567.8912];
+        double[] shift = Problems.Product(offset, drawn.Y, 1, D);
+        for (int i = 0; i < N * D; i++)
+        {
+            drawn.A3[i] += offset[i % D];
+            drawn.E[i] += shift[i % D];
+        }
+
+        // Not in float64, whose reference has no digits to spare.
+        AttentionProblem<float> narrow = drawn.To<float>();
+        double single = Problems.Error(Problems.Run("exact", narrow).DX, Problems.Run("reference", narrow.To<double>()).DX) / (1e-6 * 20);
+        log.WriteLine($"{single:G3} of the bar");
+        Assert.True(single < 1, $"float32: {single:G3} of the bar");
+    }
+
+    /// <summary>Said before anything is taken: as a fault of arithmetic in a lane it would say nothing.</summary>
+    [Fact]
+    public void A_d_whose_sums_are_more_than_an_array_holds_is_refused_with_advice()
+    {
+        ExactGradient exact = new();
+        string message = Assert.Throws<ArgumentException>(() => exact.Predict(100_000, 9000, 4, 2, Settings.None)).Message;
+        Assert.Contains("Lower d", message, StringComparison.Ordinal);
+        Assert.True(exact.Predict(500, 9000, 4, 2, Settings.None).StateBytes > 0);
+    }
+
+    /// <summary>Queries and keys along one direction: half of the keys are one key with logit 10, which has nearly all of the rows that
+    /// <paramref name="sees"/> says, but one key's above it; the other rows' logits are small.</summary>
+    private static AttentionProblem<double> Crowd(int n, int d, int firstOfCrowd, Func<int, bool> sees)
+    {
+        AttentionProblem<double> drawn = RandomProblem.Unscaled(3, n, d);
+        double[] a1 = new double[n * d], a2 = new double[n * d], x = new double[d * d];
+        for (int k = 0; k < d; k++)
+        {
+            x[(k * d) + k] = d;
+        }
+
+        for (int i = 0; i < n; i++)
+        {
+            bool inCrowd = i >= firstOfCrowd && i < firstOfCrowd + (n / 2);
+            a1[i * d] = sees(i) ? 1 : 1e-2;
+            a2[i * d] = i == n - 1 ? 10.2 : inCrowd ? 10 : -10;
+            for (int k = 1; k < d; k++)
+            {
+                a1[(i * d) + k] = 1e-3 * drawn.A1[(i * d) + k];
+                a2[(i * d) + k] = inCrowd || i == n - 1 ? 0 : drawn.A2[(i * d) + k];
+            }
+        }
+
+        return new(n, d, a1, a2, drawn.A3, drawn.E, x, drawn.Y);
+    }
+
+    /// <summary>dQ of some rows, in float32, against the same by float64, which has digits to spare.</summary>
+    private void Hold(AttentionProblem<double> problem, int[] computed, int[] judged)
+    {
+        AttentionProblem<float> narrow = problem.To<float>();
+        double[] gold = Queries(narrow.To<double>(), computed, judged);
+        double error = Problems.Error(Queries(narrow, computed, judged), gold) / (1e-6 * 20);
+        log.WriteLine($"dQ: {error:G3} of the bar");
+        Assert.True(error < 0.5, $"dQ: {error:G3} of the bar");
+    }
+
+    private static T[] Queries<T>(AttentionProblem<T> problem, int[] computed, int[] judged)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int d = problem.D;
+        GradientOutput<T> output = new(computed.Length, d) { DQ = new T[computed.Length * d] };
+        new ExactRows(computed).Compute(problem, Settings.None, output, new(TestContext.Current.CancellationToken, 2));
+        return [.. judged.SelectMany(row => output.DQ.AsSpan(Array.IndexOf(computed, row) * d, d).ToArray())];
+    }
+}
