@@ -27,6 +27,7 @@ public interface ISweepGrain : IGrainWithIntegerKey
 /// <param name="Duration">How long the leases last unless renewed.</param>
 /// <param name="Committed">What the node has stored since its last request.</param>
 /// <param name="Released">What it has given back since.</param>
+/// <param name="IsIdle">It has nothing else to do: where all is leased, it may have what another holds for too long, beside that one.</param>
 [GenerateSerializer, Immutable, Alias(Aliases.LeaseRequest)]
 public sealed record LeaseRequest(
     [property: Id(0)] int NodeId,
@@ -34,7 +35,8 @@ public sealed record LeaseRequest(
     [property: Id(2)] int Wanted,
     [property: Id(3)] TimeSpan Duration,
     [property: Id(4)] ShardLease[] Committed,
-    [property: Id(5)] ShardLease[] Released);
+    [property: Id(5)] ShardLease[] Released,
+    [property: Id(6)] bool IsIdle = false);
 
 /// <param name="Leases">Longest predicted first.</param>
 /// <param name="SweepDone">Every shard is done in the store, and the sweep with them.</param>

@@ -13,6 +13,9 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
     private static readonly TimeSpan LoadAgainAfter = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Adopt = TimeSpan.FromSeconds(10);
 
+    // No shard is taken for a straggler sooner: a second holder costs a silo's time, and a sweep's last shards are short.
+    private static readonly TimeSpan LeastOverdue = TimeSpan.FromSeconds(2);
+
     private readonly ShardLedger _ledger = new(time);
     private readonly Dictionary<int, (long Sequence, LeaseGrant Grant)> _answers = [];
     private long _loadedAt;
@@ -50,6 +53,12 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         }
 
         IReadOnlyList<ShardLease> leases = await GrantAsync(store, request, cancellation);
+        if (leases.Count == 0 && request is { IsIdle: true, Wanted: > 0 } && _ledger.Leased > 0)
+        {
+            leases = await store.GrantSecondAsync(
+                SweepId, await store.OverdueAsync(SweepId, request.NodeId, LeastOverdue, request.Wanted, cancellation), request.NodeId, request.Duration, cancellation);
+        }
+
         LeaseGrant grant = new([.. leases], leases.Count == 0 && await FinishAsync(store, cancellation));
         _answers[request.NodeId] = (request.Sequence, grant);
         return grant;

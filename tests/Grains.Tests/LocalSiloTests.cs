@@ -5,6 +5,7 @@ using Experiments.Grains.Worker;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Numbers;
+using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
 using Experiments.Silo;
@@ -102,6 +103,25 @@ public sealed class LocalSiloTests
 
         Assert.Equal(calls, slow.Calls);
         await fixture.AssertCompleteAsync(sweep, 12);
+    }
+
+    /// <summary>Another node holds a shard, lives, renews its lease and never ends: without a second lease the sweep would not end either.</summary>
+    [Fact]
+    public async Task A_shard_that_another_node_holds_for_too_long_is_computed_beside_it_and_stored_once()
+    {
+        await using SiloFixture fixture = await SiloFixture.CreateAsync();
+        long sweep = await fixture.CreateSweepAsync(Small, shardTrials: 8);
+        int straggler = await fixture.Store.RegisterNodeAsync(new NodeRow("straggler", "elsewhere", 1, "{}"), told: null, None);
+        ShardLease held = Assert.Single(await fixture.Store.GrantAsync(sweep, [2], straggler, TimeSpan.FromHours(1), None));
+        await using LocalSilo silo = await fixture.SiloAsync();
+        SweepEnd end = await silo.RunAsync(sweep, None, None);
+
+        Assert.Equal(SweepEnding.Done, end.Ending);
+        await fixture.AssertCompleteAsync(sweep, 80);
+        Assert.Equal($"{straggler} false {held.Epoch}", await fixture.ScalarAsync<string>(
+            "SELECT concat_ws(' ', node_id, (committed_node = node_id)::text, committed_epoch) "
+            + $"FROM experiments.shard WHERE sweep_id = {sweep} AND number = 2"));
+        Assert.Empty(await fixture.Store.RenewAsync([held], straggler, TimeSpan.FromHours(1), None));
     }
 
     [Fact]

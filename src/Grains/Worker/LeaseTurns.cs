@@ -104,6 +104,17 @@ public sealed class LeaseTurns(int lanes, TimeProvider time)
         }
     }
 
+    /// <summary>Whether no other sweep here may have work: the lanes are then this one's to waste.</summary>
+    public bool IsAlone(Share share)
+    {
+        ArgumentNullException.ThrowIfNull(share);
+        lock (_gate)
+        {
+            long now = time.GetTimestamp();
+            return _shares.TrueForAll(s => s == share || s.AsleepUntil > now);
+        }
+    }
+
     /// <summary>A lease was granted, of those that <see cref="Room"/> allowed.</summary>
     /// <param name="predictedSeconds">What the shard is expected to take; 0 where nothing is known of the sweep's shards yet.</param>
     public Turn Took(Share share, double predictedSeconds)

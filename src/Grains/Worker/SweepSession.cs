@@ -144,7 +144,7 @@ internal sealed class SweepSession(
             LeaseGrant grant;
             try
             {
-                grant = await TakeAsync(room, now);
+                grant = await TakeAsync(room, isIdle: _held.IsEmpty && idle >= LongestIdle && turns.IsAlone(_turn), now);
             }
             catch (OperationCanceledException) when (now.IsCancellationRequested)
             {
@@ -179,10 +179,11 @@ internal sealed class SweepSession(
         return false;
     }
 
-    private async Task<LeaseGrant> TakeAsync(int wanted, CancellationToken now)
+    /// <param name="isIdle">It has been told for a while that there is nothing, and no other sweep here wants the lanes.</param>
+    private async Task<LeaseGrant> TakeAsync(int wanted, bool isIdle, CancellationToken now)
     {
         ShardLease[] committed = Drain(_committed);
-        LeaseRequest request = new(nodeId, ++_sequence, wanted, options.Lease, committed, []);
+        LeaseRequest request = new(nodeId, ++_sequence, wanted, options.Lease, committed, [], isIdle);
         for (int attempt = 1; ; attempt++)
         {
             try

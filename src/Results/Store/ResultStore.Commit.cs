@@ -61,7 +61,7 @@ public sealed partial class ResultStore
             {
                 fence.BatchCommands.Add(BatchCommand("begin"));
                 fence.BatchCommands.Add(BatchCommand(
-                    "fence", lease.SweepId, lease.Shard, lease.Epoch, tally.Done, tally.Failed, tally.Skipped));
+                    "fence", lease.SweepId, lease.Shard, lease.Epoch, tally.Done, tally.Failed, tally.Skipped, commit.NodeId));
                 open = true;
                 storedBefore = (int?)await fence.ExecuteScalarAsync(cancellation);
             }
@@ -134,7 +134,8 @@ public sealed partial class ResultStore
 
         if (Nullable<int>(row, 2) == lease.Epoch)
         {
-            return CommitResult.Stored; // By us, and the acknowledgement was lost.
+            // By us, and the acknowledgement was lost; or by the other of two that had it. Before it was noted which, there was one.
+            return (Nullable<int>(row, 5) ?? commit.NodeId) == commit.NodeId ? CommitResult.Stored : CommitResult.Fenced;
         }
 
         if (row.GetString(0) == "leased" && row.GetInt32(1) == lease.Epoch)

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Sweeps;
+using Npgsql;
 
 namespace Experiments.Results.Store;
 
@@ -58,22 +59,29 @@ public sealed partial class ResultStore
         await QueryAsync<IReadOnlyList<PlugInIdentity>>("live-plug-ins", r => Offered(NullableText(r, 0)), cancellation, butHost, butProcess);
 
     /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
-    /// gone; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
+    /// gone, unless a second holder goes on; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
     /// <remarks>A holder whose lock is gone after it had begun the shard is counted among the shard's dead.</remarks>
     public async Task<IReadOnlyList<ShardLease>> GrantAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
         await QueryAsync(
             "grant-shards",
-            r => new ShardLease(
-                sweepId, r.GetInt32(0), r.GetInt32(1), r.GetInt64(2), r.GetInt64(3), r.GetInt64(4), r.GetInt32(5), r.GetInt32(6))
-            {
-                Part = r.GetInt32(7),
-                Only = r.IsDBNull(8) ? null : r.GetFieldValue<int[]>(8),
-                Deaths = r.GetInt32(9),
-                SweepIsolated = r.GetBoolean(10),
-            },
+            r => LeaseOf(sweepId, r),
             cancellation,
             sweepId, shards.ToArray(), nodeId, duration);
+
+    /// <summary>Shards that another node has held for much longer than the sweep's shards took, by their predictions, longest held first; none while
+    /// none is done.</summary>
+    /// <param name="least">What is never too long.</param>
+    public async Task<IReadOnlyList<int>> OverdueAsync(
+        long sweepId, int nodeId, TimeSpan least, int limit, CancellationToken cancellation) =>
+        await QueryAsync("overdue-shards", r => r.GetInt32(0), cancellation, sweepId, nodeId, least, limit);
+
+    /// <summary>Leases those of the named shards a second time that a living node holds alone: under its epoch, so that either may commit, and one
+    /// does. None to their holder, nor of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
+    public async Task<IReadOnlyList<ShardLease>> GrantSecondAsync(
+        long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
+        shards.Count == 0 ? [] : await QueryAsync(
+            "grant-second", r => LeaseOf(sweepId, r), cancellation, sweepId, shards.ToArray(), nodeId, duration);
 
     /// <summary>Says that the shard is being computed now: should its holder's process end from here on, that is a death of the shard.</summary>
     public Task BegunAsync(ShardLease lease, int nodeId, CancellationToken cancellation)
@@ -105,7 +113,7 @@ public sealed partial class ResultStore
         return [.. leases.Where(l => set.Contains((l.SweepId, l.Shard, l.Epoch)))];
     }
 
-    /// <summary>Gives leases back unrun.</summary>
+    /// <summary>Gives leases back unrun: a shard that another node holds too is that one's alone from then on.</summary>
     public async Task ReleaseAsync(IReadOnlyList<ShardLease> leases, int nodeId, CancellationToken cancellation)
     {
         if (leases.Count > 0)
@@ -114,6 +122,15 @@ public sealed partial class ResultStore
             await ExecuteAsync("release-leases", cancellation, sweeps, numbers, epochs, nodeId);
         }
     }
+
+    private static ShardLease LeaseOf(long sweepId, NpgsqlDataReader r) => new(
+        sweepId, r.GetInt32(0), r.GetInt32(1), r.GetInt64(2), r.GetInt64(3), r.GetInt64(4), r.GetInt32(5), r.GetInt32(6))
+    {
+        Part = r.GetInt32(7),
+        Only = r.IsDBNull(8) ? null : r.GetFieldValue<int[]>(8),
+        Deaths = r.GetInt32(9),
+        SweepIsolated = r.GetBoolean(10),
+    };
 
     private static PlugInIdentity[] Offered(string? json)
     {

@@ -437,7 +437,7 @@ public sealed class ArchiveTests : StoreTest
     private static async Task<string[]> RowsAsync(StoreAddress address, string table, long sweep) =>
         ((string)(await ScalarAsync(address, $"""
             SELECT coalesce(string_agg(r, E'\n' ORDER BY r), '') FROM (
-                SELECT (to_jsonb(t) - 'id' - 'sweep_id' - 'node_id' - 'lease_until'
+                SELECT (to_jsonb(t) - 'id' - 'sweep_id' - 'node_id' - 'committed_node' - 'lease_until'
                     - CASE WHEN '{table}' IN ('sweep', 'shard') THEN 'state' ELSE '' END
                     - CASE WHEN '{table}' = 'sweep' THEN 'finished_at' ELSE '' END)::text AS r
                 FROM experiments.{table} t

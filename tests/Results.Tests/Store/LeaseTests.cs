@@ -41,6 +41,101 @@ public sealed class LeaseTests : StoreTest
     }
 
     [Fact]
+    public async Task A_second_holder_fences_nobody_and_the_first_of_the_two_to_commit_is_the_one()
+    {
+        foreach (bool secondCommits in (bool[])[false, true])
+        {
+            long sweep = await Make.SweepAsync(Store, 1, 2);
+            int holder = await Make.NodeAsync(Store), other = await Make.NodeAsync(Store), third = await Make.NodeAsync(Store);
+            ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, holder);
+            Assert.Empty(await Store.GrantSecondAsync(sweep, [0], holder, Make.LongLease, Cancellation));
+            ShardLease second = Assert.Single(await Store.GrantSecondAsync(sweep, [0], other, Make.LongLease, Cancellation));
+            Assert.Equal(lease, second);
+            Assert.Empty(await Store.GrantSecondAsync(sweep, [0], third, Make.LongLease, Cancellation));
+            Assert.Single(await Store.RenewAsync([lease], holder, Make.LongLease, Cancellation));
+            Assert.Single(await Store.RenewAsync([second], other, Make.LongLease, Cancellation));
+
+            (int first, int late) = secondCommits ? (other, holder) : (holder, other);
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, first), Cancellation));
+            Assert.Equal(CommitResult.Fenced, await Store.CommitAsync(Make.Commit(lease, late), Cancellation));
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, first), Cancellation));
+            Assert.Empty(await Store.RenewAsync([lease], late, Make.LongLease, Cancellation));
+            Assert.Equal(2L, await ScalarAsync($"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep} AND node_id = {first}"));
+        }
+    }
+
+    [Fact]
+    public async Task A_second_holder_goes_on_alone_when_the_first_gives_up_dies_or_stops()
+    {
+        int other = await Make.NodeAsync(Store), third = await Make.NodeAsync(Store);
+        foreach (string end in (string[])["released", "dead", "stopped"])
+        {
+            long sweep = await Make.SweepAsync(Store, 1, 2);
+            int holder = await Make.NodeAsync(Store);
+            ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, holder);
+            Assert.Single(await Store.GrantSecondAsync(sweep, [0], other, Make.LongLease, Cancellation));
+            switch (end)
+            {
+                case "released":
+                    await Store.ReleaseAsync([lease], holder, Cancellation);
+                    break;
+                case "dead":
+                    await Store.UnregisterNodeAsync(holder);
+                    break;
+                default:
+                    await Store.RenewAsync([lease], holder, TimeSpan.Zero, Cancellation);
+                    break;
+            }
+
+            Assert.Empty(await Store.GrantAsync(sweep, [0], third, Make.LongLease, Cancellation));
+            Assert.True(Assert.Single(await Store.LoadShardsAsync(sweep, Cancellation)).HolderAlive);
+            Assert.Single(await Store.RenewAsync([lease], other, Make.LongLease, Cancellation));
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, other), Cancellation));
+        }
+    }
+
+    [Fact]
+    public async Task A_shard_of_which_both_holders_are_gone_is_granted_under_a_higher_epoch()
+    {
+        long sweep = await Make.SweepAsync(Store, 1, 2);
+        int holder = await Make.NodeAsync(Store), other = await Make.NodeAsync(Store), third = await Make.NodeAsync(Store);
+        ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, holder);
+        Assert.Single(await Store.GrantSecondAsync(sweep, [0], other, Make.LongLease, Cancellation));
+        await Store.UnregisterNodeAsync(other);
+        Assert.Empty(await Store.GrantAsync(sweep, [0], third, Make.LongLease, Cancellation));
+        await Store.UnregisterNodeAsync(holder);
+        ShardLease next = await Make.GrantOneAsync(Store, sweep, 0, third);
+        Assert.Equal(2, next.Epoch);
+        Assert.Equal(CommitResult.Fenced, await Store.CommitAsync(Make.Commit(lease, holder), Cancellation));
+        Assert.Equal(CommitResult.Fenced, await Store.CommitAsync(Make.Commit(lease, other), Cancellation));
+        Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(next, third), Cancellation));
+    }
+
+    [Fact]
+    public async Task A_shard_is_overdue_when_others_of_its_sweep_took_half_as_long_each_by_its_prediction()
+    {
+        long sweep = await Make.SweepAsync(Store, 12, 1);
+        int holder = await Make.NodeAsync(Store), other = await Make.NodeAsync(Store);
+        IReadOnlyList<ShardLease> leases = await Store.GrantAsync(sweep, [.. Enumerable.Range(0, 12)], holder, Make.LongLease, Cancellation);
+        await OwnerAsync($"UPDATE experiments.shard SET granted_at = now() - interval '70 s', predicted_seconds = 20 WHERE sweep_id = {sweep}");
+        Assert.Empty(await OverdueAsync(TimeSpan.Zero));
+        foreach (ShardLease lease in leases.Where(l => l.Shard < 10))
+        {
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, holder), Cancellation));
+        }
+
+        // They took as long as they were predicted to; the last two have been held for three and a half times as long.
+        await OwnerAsync($"UPDATE experiments.shard SET granted_at = committed_at - interval '20 s' WHERE sweep_id = {sweep} AND state = 'done'");
+        Assert.Equal([10, 11], (await OverdueAsync(TimeSpan.Zero)).Order());
+        await OwnerAsync($"UPDATE experiments.shard SET predicted_seconds = 60 WHERE sweep_id = {sweep} AND number = 11");
+        Assert.Equal([10], await OverdueAsync(TimeSpan.Zero));
+        Assert.Empty(await OverdueAsync(TimeSpan.FromMinutes(2)));
+        Assert.Empty(await Store.OverdueAsync(sweep, holder, TimeSpan.Zero, 5, Cancellation));
+
+        Task<IReadOnlyList<int>> OverdueAsync(TimeSpan least) => Store.OverdueAsync(sweep, other, least, 5, Cancellation);
+    }
+
+    [Fact]
     public async Task The_shards_of_a_holder_that_is_gone_are_granted_at_once()
     {
         long sweep = await Make.SweepAsync(Store, 1, 1);

@@ -30,6 +30,7 @@ public sealed class MigratorTests
         // What each script made, the last first, so that what those before it leave stays.
         string[] made =
         [
+            "ALTER TABLE experiments.shard DROP COLUMN second_node, DROP COLUMN second_until, DROP COLUMN committed_node;",
             """
             ALTER TABLE experiments.shard DROP COLUMN begun_epoch, DROP COLUMN dead_nodes;
             ALTER TABLE experiments.sweep DROP COLUMN isolated;

@@ -14,11 +14,13 @@ public sealed class ModelTests : StoreTest
     private enum Act
     {
         Grant,
+        GrantSecond,
         Renew,
         Release,
         Commit,
         CommitFailing,
         Expire,
+        ExpireSecond,
         Retry,
         Cancel,
         Resume,
@@ -45,23 +47,32 @@ public sealed class ModelTests : StoreTest
             {
                 case Act.Grant:
                     IReadOnlyList<ShardLease> granted = await Store.GrantAsync(sweep, [shard], nodes[node], Make.LongLease, Cancellation);
-                    Assert.Equal(model.Grant(shard), granted.Count == 1 ? granted[0].Epoch : null);
+                    Assert.Equal(model.Grant(shard, node), granted.Count == 1 ? granted[0].Epoch : null);
                     leases.AddRange(granted.Select(g => (g, node)));
+                    break;
+                case Act.GrantSecond:
+                    IReadOnlyList<ShardLease> second = await Store.GrantSecondAsync(sweep, [shard], nodes[node], Make.LongLease, Cancellation);
+                    Assert.Equal(model.GrantSecond(shard, node), second.Count == 1 ? second[0].Epoch : null);
+                    leases.AddRange(second.Select(g => (g, node)));
                     break;
                 case Act.Renew:
                     Assert.Equal(
-                        model.Renew(lease), (await Store.RenewAsync([lease], nodes[holder], Make.LongLease, Cancellation)).Count == 1);
+                        model.Renew(lease, holder), (await Store.RenewAsync([lease], nodes[holder], Make.LongLease, Cancellation)).Count == 1);
                     break;
                 case Act.Release:
                     await Store.ReleaseAsync([lease], nodes[holder], Cancellation);
-                    model.Release(lease);
+                    model.Release(lease, holder);
                     break;
                 case Act.Commit or Act.CommitFailing:
-                    await CommitAsync(model, lease, nodes[holder], act == Act.CommitFailing);
+                    await CommitAsync(model, lease, holder, nodes[holder], act == Act.CommitFailing);
                     break;
                 case Act.Expire:
                     await OwnerAsync($"UPDATE experiments.shard SET lease_until = now() - interval '1 s' WHERE sweep_id = {sweep} AND number = {shard}");
                     model.Shards[shard].Expired = true;
+                    break;
+                case Act.ExpireSecond:
+                    await OwnerAsync($"UPDATE experiments.shard SET second_until = now() - interval '1 s' WHERE sweep_id = {sweep} AND number = {shard} AND second_node IS NOT NULL");
+                    model.Shards[shard].SecondExpired = true;
                     break;
                 case Act.Retry:
                     Assert.Equal(model.Retry(), await Store.RetryAsync(sweep, failed: true, skipped: false, Cancellation));
@@ -80,12 +91,12 @@ public sealed class ModelTests : StoreTest
         await Store.DeleteSweepAsync(sweep, Cancellation);
     }
 
-    private async Task CommitAsync(Model model, ShardLease lease, int node, bool failing)
+    private async Task CommitAsync(Model model, ShardLease lease, int holder, int node, bool failing)
     {
         HashSet<long> stored = model.Shards[lease.Shard].Stored.Keys.ToHashSet();
         long[] missing = [.. Enumerable.Range(0, TrialsEach).Select(i => lease.FirstTrial + i).Where(t => !stored.Contains(t))];
         ShardCommit commit = Make.Commit(lease, node, failing ? TrialStatus.Failed : TrialStatus.Done, missing);
-        Assert.Equal(model.Commit(lease, missing, failing), await Store.CommitAsync(commit, Cancellation));
+        Assert.Equal(model.Commit(lease, holder, missing, failing), await Store.CommitAsync(commit, Cancellation));
     }
 
     private async Task CompareAsync(long sweep, Model model)
@@ -120,6 +131,14 @@ public sealed class ModelTests : StoreTest
 
         internal bool Expired { get; set; }
 
+        internal int Holder { get; set; }
+
+        internal int? Second { get; set; }
+
+        internal bool SecondExpired { get; set; }
+
+        internal int CommittedBy { get; set; }
+
         /// <summary>Trial to whether it failed.</summary>
         internal Dictionary<long, bool> Stored { get; } = [];
     }
@@ -130,45 +149,76 @@ public sealed class ModelTests : StoreTest
 
         internal SweepState State { get; private set; } = SweepState.Running;
 
-        internal int? Grant(int number)
+        internal int? Grant(int number, int node)
         {
             Shard shard = Shards[number];
-            if (State != SweepState.Running || shard.State == ShardState.Done || (shard.State == ShardState.Leased && !shard.Expired))
+            if (State != SweepState.Running || shard.State == ShardState.Done
+                || (shard.State == ShardState.Leased && !(shard.Expired && (shard.Second is null || shard.SecondExpired))))
             {
                 return null;
             }
 
-            (shard.State, shard.Expired) = (ShardState.Leased, false);
+            (shard.State, shard.Holder, shard.Expired, shard.Second) = (ShardState.Leased, node, false, null);
             return ++shard.Epoch;
         }
 
-        internal bool Renew(ShardLease lease)
+        internal int? GrantSecond(int number, int node)
         {
-            if (!Holds(lease) || State != SweepState.Running)
+            Shard shard = Shards[number];
+            if (State != SweepState.Running || shard.State != ShardState.Leased || shard.Expired || shard.Holder == node
+                || (shard.Second is not null && !shard.SecondExpired))
+            {
+                return null;
+            }
+
+            (shard.Second, shard.SecondExpired) = (node, false);
+            return shard.Epoch;
+        }
+
+        internal bool Renew(ShardLease lease, int node)
+        {
+            if (!Holds(lease, node) || State != SweepState.Running)
             {
                 return false;
             }
 
-            Shards[lease.Shard].Expired = false;
+            Shard shard = Shards[lease.Shard];
+            shard.Expired &= shard.Holder != node;
+            shard.SecondExpired &= shard.Second != node;
             return true;
         }
 
-        internal void Release(ShardLease lease)
-        {
-            if (Holds(lease))
-            {
-                Shards[lease.Shard].State = ShardState.Ready;
-            }
-        }
-
-        internal CommitResult Commit(ShardLease lease, long[] trials, bool failing)
+        internal void Release(ShardLease lease, int node)
         {
             Shard shard = Shards[lease.Shard];
-            if (!Holds(lease))
+            if (!Holds(lease, node))
             {
-                return shard.CommittedEpoch == lease.Epoch ? CommitResult.Stored : CommitResult.Fenced;
+                return;
             }
 
+            if (shard.Second is null)
+            {
+                shard.State = ShardState.Ready;
+            }
+            else if (shard.Holder == node)
+            {
+                (shard.Holder, shard.Expired) = (shard.Second.Value, shard.SecondExpired);
+            }
+
+            shard.Second = null;
+        }
+
+        internal CommitResult Commit(ShardLease lease, int node, long[] trials, bool failing)
+        {
+            Shard shard = Shards[lease.Shard];
+
+            // Whoever has that epoch may, once: rows under one epoch are of one plan.
+            if (shard.State != ShardState.Leased || shard.Epoch != lease.Epoch)
+            {
+                return (shard.CommittedEpoch, shard.CommittedBy) == (lease.Epoch, node) ? CommitResult.Stored : CommitResult.Fenced;
+            }
+
+            (shard.CommittedBy, shard.Second) = (node, null);
             foreach (long trial in trials)
             {
                 shard.Stored.Add(trial, failing);
@@ -230,7 +280,8 @@ public sealed class ModelTests : StoreTest
 
         private bool AllDone => Shards.All(s => s.State == ShardState.Done);
 
-        private bool Holds(ShardLease lease) =>
-            Shards[lease.Shard].State == ShardState.Leased && Shards[lease.Shard].Epoch == lease.Epoch;
+        private bool Holds(ShardLease lease, int node) =>
+            Shards[lease.Shard].State == ShardState.Leased && Shards[lease.Shard].Epoch == lease.Epoch
+            && (Shards[lease.Shard].Holder == node || Shards[lease.Shard].Second == node);
     }
 }

@@ -1,6 +1,7 @@
 -- The row lock serialises a zombie and its successor; no clock is involved.
 UPDATE experiments.shard
-SET state = 'done', committed_epoch = epoch, committed_at = clock_timestamp(), lease_until = NULL,
+SET state = 'done', committed_epoch = epoch, committed_node = $7, committed_at = clock_timestamp(), lease_until = NULL,
+    second_node = NULL, second_until = NULL,
     trials_done = trials_done + $4, trials_failed = trials_failed + $5, trials_skipped = trials_skipped + $6
 WHERE sweep_id = $1 AND number = $2 AND epoch = $3 AND state = 'leased'
   AND trials_done + trials_failed + trials_skipped + $4 + $5 + $6 = trials

@@ -10,12 +10,16 @@ WITH grantable AS (
       AND (s.state = 'ready'
            OR (s.state = 'leased'
                AND (s.lease_until < clock_timestamp() OR NOT EXISTS (
-                    SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.node_id))))
+                    SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.node_id))
+               -- Whoever computes it beside its holder goes on alone.
+               AND (s.second_node IS NULL OR s.second_until < clock_timestamp() OR NOT EXISTS (
+                    SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.second_node))))
     ORDER BY s.number
     FOR NO KEY UPDATE OF s SKIP LOCKED
 )
 UPDATE experiments.shard s
 SET state = 'leased', epoch = s.epoch + 1, part_epoch = s.epoch + 1, node_id = $3, granted_at = clock_timestamp(), lease_until = clock_timestamp() + $4,
+    second_node = NULL, second_until = NULL,
     dead_nodes = CASE WHEN g.died THEN s.dead_nodes || s.node_id ELSE s.dead_nodes END
 FROM grantable g, experiments.sweep w
 WHERE s.sweep_id = $1 AND s.number = g.number AND w.id = $1
