@@ -47,6 +47,33 @@ public sealed class SettingsTests : IDisposable
         Assert.Contains(needed, error, StringComparison.Ordinal);
     }
 
+    /// <summary>A container or a unit says them by variables, a machine by its file; the line names whichever it was.</summary>
+    [Theory]
+    [InlineData("EXPERIMENTS_SILO_BIND", "here", "EXPERIMENTS_SILO_BIND is 'here'")]
+    [InlineData("EXPERIMENTS_SILO_PORT", "65536", "EXPERIMENTS_SILO_PORT: silo_port is '65536'")]
+    [InlineData("EXPERIMENTS_SILO_DRAIN", "-1", "from 0 to 3600")]
+    [InlineData("EXPERIMENTS_SILO_HEALTH", "8080", "EXPERIMENTS_SILO_HEALTH is '8080'")]
+    [InlineData("EXPERIMENTS_SILO_JSON_LOG", "yes", "true or false")]
+    [InlineData("EXPERIMENTS_SILO_TLS_KEY", "node.key", "go together")]
+    public async Task What_is_wrong_with_a_silos_variable_or_line_of_the_file_is_told_before_anything_is_asked(string variable, string value, string needed)
+    {
+        Dictionary<string, string?> environment = new() { ["EXPERIMENTS_REDIS"] = "127.0.0.1:1", [variable] = value };
+        string error = (await Cli.RunAsync(environment, "silo")).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains(needed, error, StringComparison.Ordinal);
+
+        string key = variable["EXPERIMENTS_".Length..].ToLowerInvariant(), file = _folder.Write("config.yaml", $"{key}: '{value}'\n");
+        environment.Remove(variable);
+        environment["EXPERIMENTS_CONFIG"] = file;
+        error = (await Cli.RunAsync(environment, "silo")).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.Contains(needed.Replace(variable, file, StringComparison.Ordinal), error, StringComparison.Ordinal);
+
+        // What is typed comes first.
+        if (variable.EndsWith("BIND", StringComparison.Ordinal))
+        {
+            Assert.Contains("--bind is 'there'", (await Cli.RunAsync(environment, "silo", "--bind", "there")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public async Task A_settings_file_that_is_named_must_exist()
     {

@@ -21,6 +21,16 @@ public sealed class ClientSettings
         ("postgres", "EXPERIMENTS_POSTGRES", "Npgsql connection string of the store; none: a private server is started"),
         ("redis", "EXPERIMENTS_REDIS", "StackExchange.Redis connection string for clusters"),
         ("lanes", "EXPERIMENTS_LANES", "how many shards run side by side; none: as the sweep asks"),
+        ("silo_bind", "EXPERIMENTS_SILO_BIND", "IP address that a silo listens on and is reached by"),
+        ("silo_port", "EXPERIMENTS_SILO_PORT", "TCP port of a silo; 0 for one that is free"),
+        ("silo_health", "EXPERIMENTS_SILO_HEALTH", "ADDRESS:PORT of a silo's health and metrics, or none"),
+        ("silo_cluster", "EXPERIMENTS_SILO_CLUSTER", "silos of one name form one cluster"),
+        ("silo_name", "EXPERIMENTS_SILO_NAME", "a silo's name in the store; none: the machine's"),
+        ("silo_drain", "EXPERIMENTS_SILO_DRAIN", "seconds that a silo's running shards may go on after SIGTERM"),
+        ("silo_tls_certificate", "EXPERIMENTS_SILO_TLS_CERTIFICATE", "file of a silo's certificate (PEM)"),
+        ("silo_tls_key", "EXPERIMENTS_SILO_TLS_KEY", "file of its key (PEM)"),
+        ("silo_tls_authority", "EXPERIMENTS_SILO_TLS_AUTHORITY", "file of who signs the cluster's certificates (PEM)"),
+        ("silo_json_log", "EXPERIMENTS_SILO_JSON_LOG", "true logs JSON lines"),
         ("plugins", "EXPERIMENTS_PLUGINS", "folders of kernels and families of one's own; several are joined as in PATH"),
         ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "where traces also go by OTLP"),
         ("color", "EXPERIMENTS_COLOR", "false turns colours off, as NO_COLOR does"),
@@ -44,6 +54,16 @@ public sealed class ClientSettings
     public int? Lanes => Parsed("lanes", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n > 0
         ? n
         : (int?)null, "a whole number above 0");
+
+    public int? SiloPort => Parsed("silo_port", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n is >= 0 and <= 65535
+        ? n
+        : (int?)null, "a port from 0 to 65535");
+
+    public int? SiloDrain => Parsed("silo_drain", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n is >= 0 and <= 3600
+        ? n
+        : (int?)null, "a number of seconds from 0 to 3600");
+
+    public bool? SiloJsonLog => Parsed("silo_json_log", text => bool.TryParse(text, out bool on) ? on : (bool?)null, "true or false");
 
     public bool? Color => Parsed("color", text => bool.TryParse(text, out bool on) ? on : (bool?)null, "true or false");
 

@@ -26,31 +26,28 @@ internal static class SiloVerb
         };
         Option<string> bind = new("--bind")
         {
-            HelpName = "ADDRESS", Description = "IP address to listen on and be reached by", DefaultValueFactory = _ => "127.0.0.1",
+            HelpName = "ADDRESS", Description = "IP address to listen on and be reached by (default: 127.0.0.1) [EXPERIMENTS_SILO_BIND]",
         };
-        Option<int?> port = SweepOptions.Integer("--port", "PORT", "TCP port of the silo; 0 for one that is free", 0, 65535);
-        port.DefaultValueFactory = _ => 11111;
+        Option<int?> port = SweepOptions.Integer("--port", "PORT", "TCP port of the silo; 0 for one that is free (default: 11111) [EXPERIMENTS_SILO_PORT]", 0, 65535);
         Option<string> health = new("--health")
         {
-            HelpName = "ADDRESS:PORT", Description = "Where /health/live, /health/ready and /metrics are served, or none",
-            DefaultValueFactory = _ => "none",
+            HelpName = "ADDRESS:PORT", Description = "Where /health/live, /health/ready and /metrics are served, or none (default: none) [EXPERIMENTS_SILO_HEALTH]",
         };
         Option<string> cluster = new("--cluster")
         {
-            HelpName = "NAME", Description = "Silos of one name form one cluster", DefaultValueFactory = _ => "experiments",
+            HelpName = "NAME", Description = "Silos of one name form one cluster (default: experiments) [EXPERIMENTS_SILO_CLUSTER]",
         };
-        Option<string> name = new("--name") { HelpName = "NAME", Description = "The node's name in the store [the machine's]" };
+        Option<string> name = new("--name") { HelpName = "NAME", Description = "The node's name in the store (default: the machine's) [EXPERIMENTS_SILO_NAME]" };
         Option<int?> lanes = SweepOptions.Integer("--lanes", "N", "How many shards run side by side, for sweeps that share [EXPERIMENTS_LANES]", 1, 4096);
-        Option<int?> drain = SweepOptions.Integer("--drain", "SECONDS", "How long running shards may go on after SIGTERM", 0, 3600);
-        drain.DefaultValueFactory = _ => 20;
-        Option<string> certificate = new("--tls-certificate") { HelpName = "FILE", Description = "The node's certificate (PEM), as 'experiments certificates' makes it" };
-        Option<string> key = new("--tls-key") { HelpName = "FILE", Description = "Its key (PEM)" };
-        Option<string> authority = new("--tls-authority") { HelpName = "FILE", Description = "Who signs the cluster's certificates (PEM)" };
+        Option<int?> drain = SweepOptions.Integer("--drain", "SECONDS", "How long running shards may go on after SIGTERM (default: 20) [EXPERIMENTS_SILO_DRAIN]", 0, 3600);
+        Option<string> certificate = new("--tls-certificate") { HelpName = "FILE", Description = "The node's certificate (PEM), as 'experiments certificates' makes it [EXPERIMENTS_SILO_TLS_CERTIFICATE]" };
+        Option<string> key = new("--tls-key") { HelpName = "FILE", Description = "Its key (PEM) [EXPERIMENTS_SILO_TLS_KEY]" };
+        Option<string> authority = new("--tls-authority") { HelpName = "FILE", Description = "Who signs the cluster's certificates (PEM) [EXPERIMENTS_SILO_TLS_AUTHORITY]" };
         Option<string> state = new("--state-file")
         {
             HelpName = "FILE", Description = "Where its process number and addresses stand, as JSON; locked while it runs",
         };
-        Option<bool> json = new("--json-log") { Description = "Log JSON lines instead of plain ones" };
+        Option<bool> json = new("--json-log") { Description = "Log JSON lines instead of plain ones [EXPERIMENTS_SILO_JSON_LOG]" };
         return new Verb("silo", "Run a silo of a cluster: it takes up every running sweep of the store")
         {
             Examples =
@@ -62,7 +59,9 @@ internal static class SiloVerb
             Options = { redis, bind, port, health, cluster, name, lanes, drain, certificate, key, authority, state, json, GlobalOptions.Plugins },
         }.Runs(terminal, invocation =>
         {
-            Setting setting = invocation.Value(redis) is string given ? new Setting(given, "--redis") : invocation.Settings.Redis;
+            ClientSettings settings = invocation.Settings;
+            Setting Of(Option<string> option, string key) => invocation.Value(option) is string given ? new Setting(given, option.Name) : settings[key];
+            Setting setting = Of(redis, "redis");
             if (string.IsNullOrWhiteSpace(setting.Value))
             {
                 throw CommandException.Invalid(
@@ -70,18 +69,19 @@ internal static class SiloVerb
                     + "without a cluster, 'experiments run' needs none.");
             }
 
-            return RunAsync(invocation, invocation.Value(state), new ClusterSiloOptions(setting.Value, AddressOf(invocation.Value(bind)!), invocation.Value(port)!.Value)
+            return RunAsync(invocation, invocation.Value(state), new ClusterSiloOptions(
+                setting.Value, AddressOf(Of(bind, "silo_bind")), invocation.Value(port) ?? settings.SiloPort ?? 11111)
             {
-                Cluster = invocation.Value(cluster)!,
-                Name = invocation.Value(name),
-                Lanes = invocation.Value(lanes) ?? invocation.Settings.Lanes,
-                Drain = TimeSpan.FromSeconds(invocation.Value(drain)!.Value),
-                Tls = TlsOf(invocation.Value(certificate), invocation.Value(key), invocation.Value(authority)),
-                Health = HealthOf(invocation.Value(health)!),
+                Cluster = Of(cluster, "silo_cluster").Value ?? "experiments",
+                Name = Of(name, "silo_name").Value,
+                Lanes = invocation.Value(lanes) ?? settings.Lanes,
+                Drain = TimeSpan.FromSeconds(invocation.Value(drain) ?? settings.SiloDrain ?? 20),
+                Tls = TlsOf(Of(certificate, "silo_tls_certificate").Value, Of(key, "silo_tls_key").Value, Of(authority, "silo_tls_authority").Value),
+                Health = HealthOf(Of(health, "silo_health")),
                 Workbench = invocation.Workbench,
                 PlugIns = invocation.PlugIns,
                 Isolation = IsolatedVerb.OptionsOf(invocation),
-                JsonLog = invocation.Value(json),
+                JsonLog = invocation.Value(json) || settings.SiloJsonLog == true,
             });
         });
     }
@@ -156,19 +156,19 @@ internal static class SiloVerb
         }
     }
 
-    private static IPAddress AddressOf(string text) => IPAddress.TryParse(text, out IPAddress? address)
+    private static IPAddress AddressOf(Setting bind) => IPAddress.TryParse(bind.Value ?? "127.0.0.1", out IPAddress? address)
         ? address
-        : throw CommandException.Invalid($"--bind is '{text}'; an IP address of this machine is needed, such as 127.0.0.1 or 10.0.0.5.");
+        : throw CommandException.Invalid($"{bind.Source} is '{bind.Value}'; an IP address of this machine is needed, such as 127.0.0.1 or 10.0.0.5.");
 
     private static ClusterTlsOptions? TlsOf(string? certificate, string? key, string? authority) =>
         (certificate, key, authority) switch
         {
             (null, null, null) => null,
             (string, string, string) => new ClusterTlsOptions(certificate, key, authority),
-            _ => throw CommandException.Invalid("--tls-certificate, --tls-key and --tls-authority go together: give all three, or none on loopback."),
+            _ => throw CommandException.Invalid("--tls-certificate, --tls-key and --tls-authority (or their EXPERIMENTS_SILO_TLS_ variables) go together: give all three, or none on loopback."),
         };
 
-    private static IPEndPoint? HealthOf(string text) => text == "none" ? null
-        : text.Contains(':', StringComparison.Ordinal) && IPEndPoint.TryParse(text, out IPEndPoint? at) ? at
-        : throw CommandException.Invalid($"--health is '{text}'; an address and a port are needed, such as 127.0.0.1:8080, or none.");
+    private static IPEndPoint? HealthOf(Setting health) => health.Value is null or "none" ? null
+        : health.Value.Contains(':', StringComparison.Ordinal) && IPEndPoint.TryParse(health.Value, out IPEndPoint? at) ? at
+        : throw CommandException.Invalid($"{health.Source} is '{health.Value}'; an address and a port are needed, such as 127.0.0.1:8080, or none.");
 }
