@@ -1,3 +1,4 @@
 using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("Experiments.Grains.Tests")]
+[assembly: InternalsVisibleTo("Experiments.Cluster.Tests")]

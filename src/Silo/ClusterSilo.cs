@@ -24,6 +24,9 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
     /// <summary>Silos of one name form one cluster, whatever else uses the Redis.</summary>
     public string Cluster { get; init; } = "experiments";
 
+    /// <summary>Silos of another build are not joined: what a grain's messages mean may have changed. Both work at the store's sweeps, as two clusters may.</summary>
+    public string Build { get; init; } = NodeFacts.Build;
+
     /// <summary>The node's name in the store; the machine's when null.</summary>
     public string? Name { get; init; }
 
@@ -152,7 +155,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = worker.FinishWithin + worker.GiveUpAfter);
         builder.UseOrleans(silo =>
         {
-            silo.Configure<ClusterOptions>(o => (o.ServiceId, o.ClusterId) = ("experiments", options.Cluster));
+            silo.Configure<ClusterOptions>(o => (o.ServiceId, o.ClusterId) = ("experiments", $"{options.Cluster}@{options.Build}"));
             silo.Configure<EndpointOptions>(o =>
             {
                 o.AdvertisedIPAddress = endpoint.Address;

@@ -1,5 +1,9 @@
+using System.Net;
 using Experiments.Cluster.Tests.Driving;
+using Experiments.Results.Store;
+using Experiments.Silo;
 using Experiments.Testing;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Experiments.Cluster.Tests;
 
@@ -158,6 +162,30 @@ public sealed class KillTests
         await cluster.UntilStoredAsync(sweep, 10, Patience);
         string metrics = await http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken);
         Assert.Contains("experiments_trials", metrics, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Silos_of_two_builds_are_two_clusters_that_share_a_sweep_until_the_older_is_drained()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(0);
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await using ResultStore ofOlder = await ResultStore.OpenAsync(cluster.Store, TestContext.Current.CancellationToken);
+        await using ResultStore ofNewer = await ResultStore.OpenAsync(cluster.Store, TestContext.Current.CancellationToken);
+        await using ClusterSilo older = await StartAsync("0.1.0+older", ofOlder), newer = await StartAsync("0.1.0+newer", ofNewer);
+        foreach (ClusterSilo silo in (ClusterSilo[])[older, newer])
+        {
+            IManagementGrain management = silo.Services.GetRequiredService<IGrainFactory>().GetGrain<IManagementGrain>(0);
+            Assert.Equal(silo.Endpoint, Assert.Single(await management.GetHosts(onlyActive: true, TestContext.Current.CancellationToken)).Key.Endpoint);
+        }
+
+        await cluster.UntilAsync($"SELECT count(DISTINCT node_id) = 2 FROM experiments.trial WHERE sweep_id = {sweep}", Patience);
+        await older.StopAsync(TestContext.Current.CancellationToken);
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+
+        Task<ClusterSilo> StartAsync(string build, ResultStore store) => ClusterSilo.StartAsync(
+            new ClusterSiloOptions(cluster.Environment["EXPERIMENTS_REDIS"]!, IPAddress.Loopback, 0) { Build = build, Name = build, Lanes = 1 },
+            Task.FromResult(store), TestContext.Current.CancellationToken);
     }
 
     private static async Task RefusedAsync(TestCluster cluster, int expected, string words, params string[] args)
