@@ -7,7 +7,7 @@ const int FuzzCases = 60;
 string[] quick = ["AttentionGradient.FuzzTests", "AttentionGradient.GradientsTests", "AttentionGradient.GradientCallTests", "Numbers.ExponentialTests"];
 string[] slow =
 [
-    "AttentionGradient.MetTargetsTests", "Numbers.DoubleDoublesTests", "AttentionGradient.AccuracyTests", "AttentionGradient.KernelContractTests", "AttentionGradient.ConductTests", "AttentionGradient.LowRankGradientTests",
+    "AttentionGradient.MetTargetsTests", "Numbers.DoubleDoublesTests", "AttentionGradient.AccuracyTests", "AttentionGradient.KernelContractTests", "AttentionGradient.ConductTests", "AttentionGradient.RowsInLanesTests", "AttentionGradient.LowRankGradientTests",
     "AttentionGradient.ReferenceGradientTests", "AttentionGradient.ManyTokensTests", "Polynomials.ExpPolynomialTests",
 ];
 
