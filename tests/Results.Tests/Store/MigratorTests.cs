@@ -31,6 +31,10 @@ public sealed class MigratorTests
         string[] made =
         [
             """
+            DROP FUNCTION experiments.silo_with_room, experiments.has_room;
+            ALTER TABLE experiments.shard DROP COLUMN needs_free_bytes, DROP COLUMN needs_cores;
+            """,
+            """
             ALTER TABLE experiments.shard DROP COLUMN begun_epoch, DROP COLUMN dead_nodes;
             ALTER TABLE experiments.sweep DROP COLUMN isolated;
             """,
