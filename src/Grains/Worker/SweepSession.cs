@@ -359,7 +359,7 @@ internal sealed class SweepSession(
     private async Task StartAsync(Held held, Activity? shard)
     {
         Activity.Current = shard;
-        IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}");
+        IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}/{held.Lease.Epoch}");
         for (int attempt = 1; ; attempt++)
         {
             try
