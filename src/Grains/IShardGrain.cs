@@ -4,9 +4,9 @@ namespace Experiments.Grains;
 
 /// <summary>Runs one shard's kernels on the silo it is activated on.</summary>
 /// <remarks>
-/// Key: "sweepId/shard". <see cref="Start"/> puts the shard on the silo's compute threads and returns at once; no turn of
+/// Key: "sweepId/shard/epoch/node". <see cref="Start"/> puts the shard on the silo's compute threads and returns at once; no turn of
 /// it ever waits for a kernel. Calling again with the same lease starts nothing twice. It holds no state, and goes away
-/// after each call, so that the next lease of the shard finds it on the silo that asks.
+/// after each call. Each lease has its own, which is therefore nowhere before the holder asks for it, and is made on the silo that asks.
 /// </remarks>
 [Alias(Aliases.ShardGrain)]
 public interface IShardGrain : IGrainWithStringKey

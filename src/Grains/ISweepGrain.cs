@@ -27,6 +27,8 @@ public interface ISweepGrain : IGrainWithIntegerKey
 /// <param name="Duration">How long the leases last unless renewed.</param>
 /// <param name="Committed">What the node has stored since its last request.</param>
 /// <param name="Released">What it has given back since.</param>
+/// <param name="FreeBytes">What it had free at its start: shards that need more are asked for last.</param>
+/// <param name="Cores">That it can pin threads to, likewise.</param>
 /// <param name="IsIdle">It has nothing else to do: where all is leased, it may have what another holds for too long, beside that one.</param>
 [GenerateSerializer, Immutable, Alias(Aliases.LeaseRequest)]
 public sealed record LeaseRequest(
@@ -36,7 +38,9 @@ public sealed record LeaseRequest(
     [property: Id(3)] TimeSpan Duration,
     [property: Id(4)] ShardLease[] Committed,
     [property: Id(5)] ShardLease[] Released,
-    [property: Id(6)] bool IsIdle = false);
+    [property: Id(6)] double FreeBytes = double.PositiveInfinity,
+    [property: Id(7)] int Cores = int.MaxValue,
+    [property: Id(8)] bool IsIdle = false);
 
 /// <param name="Leases">Longest predicted first.</param>
 /// <param name="SweepDone">Every shard is done in the store, and the sweep with them.</param>

@@ -73,7 +73,7 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         for (int attempt = 0; attempt < 2 && request.Wanted > 0; attempt++)
         {
             _ledger.Expire();
-            IReadOnlyList<int> asked = _ledger.Choose(request.Wanted);
+            IReadOnlyList<int> asked = _ledger.Choose(request.Wanted, request.FreeBytes, request.Cores);
             if (asked.Count > 0)
             {
                 IReadOnlyList<ShardLease> leases;

@@ -153,6 +153,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         builder.Services.AddSingleton<IHostLifetime, CommandLifetime>();
         SweepWorkerOptions worker = new() { FinishWithin = options.Drain, WaitsForStore = true };
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = worker.FinishWithin + worker.GiveUpAfter);
+        MemoryBudget memory = MemoryBudget.OfThisMachine();
         builder.UseOrleans(silo =>
         {
             silo.Configure<ClusterOptions>(o => (o.ServiceId, o.ClusterId) = ("experiments", $"{options.Cluster}@{options.Build}"));
@@ -180,7 +181,7 @@ public sealed class ClusterSilo : IAsyncDisposable
                 o.DefunctSiloExpiration = TimeSpan.FromHours(1);
             });
             silo.AddExperimentsRuntime(new RuntimeOptions(
-                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes)
+                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns, memory, attends: true), memory, options.Lanes)
             {
                 Worker = worker, Isolation = options.Isolation,
             });

@@ -69,12 +69,13 @@ public sealed class LocalSilo : IAsyncDisposable
         // Ctrl-C is the command's to answer, not the host's.
         builder.Services.AddSingleton<IHostLifetime, CommandLifetime>();
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = options.Worker.FinishWithin + options.Worker.GiveUpAfter);
+        MemoryBudget memory = MemoryBudget.OfThisMachine();
         builder.UseOrleans(silo =>
         {
             silo.UseLocalhostClustering(Ports.FreeOnLoopback(), gatewayPort: 0);
             silo.Configure<EndpointOptions>(o => o.AdvertisedIPAddress = IPAddress.Loopback);
             silo.AddExperimentsRuntime(new RuntimeOptions(
-                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes)
+                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns, memory), memory, options.Lanes)
             {
                 Worker = options.Worker,
                 Isolation = options.Isolation,

@@ -4,6 +4,7 @@ using System.Reflection;
 using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
+using Experiments.Grains.Running;
 using Experiments.Kernels.Numbers;
 using Experiments.Results.Store;
 
@@ -18,8 +19,10 @@ public static class NodeFacts
     /// <summary>This process as a row of the table <c>node</c>.</summary>
     /// <param name="name">The node's name; the machine's when null.</param>
     /// <param name="plugIns">What it loaded beside the built-in kernels and families.</param>
-    public static NodeRow OfThisProcess(string? name, IReadOnlyList<PlugIn> plugIns) =>
-        new(name ?? Environment.MachineName, Environment.MachineName, Environment.ProcessId, Json(plugIns));
+    /// <param name="memory">What its trials may take, where it is a silo.</param>
+    /// <param name="attends">Whether it takes up every sweep that runs.</param>
+    public static NodeRow OfThisProcess(string? name, IReadOnlyList<PlugIn> plugIns, MemoryBudget? memory = null, bool attends = false) =>
+        new(name ?? Environment.MachineName, Environment.MachineName, Environment.ProcessId, Json(plugIns, memory, attends));
 
     /// <summary>The build's git commit, from the assembly's informational version <c>0.1.0+commit</c>; null without one.</summary>
     public static string? GitCommit =>
@@ -29,7 +32,7 @@ public static class NodeFacts
     public static string Build =>
         typeof(NodeFacts).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "";
 
-    private static string Json(IReadOnlyList<PlugIn> plugIns)
+    private static string Json(IReadOnlyList<PlugIn> plugIns, MemoryBudget? memory, bool attends)
     {
         using MemoryStream stream = new();
         using (Utf8JsonWriter json = new(stream))
@@ -45,6 +48,12 @@ public static class NodeFacts
 
             json.WriteEndArray();
             json.WriteNumber("memory_bytes", GC.GetGCMemoryInfo().TotalAvailableMemoryBytes);
+            if (memory is not null)
+            {
+                json.WriteNumber("memory_free_bytes", memory.Free);
+            }
+
+            json.WriteBoolean("attends", attends);
             json.WriteNumber("vector_bits", Vector<byte>.Count * 8);
             json.WriteString("architecture", RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant());
             json.WriteString("runtime", RuntimeInformation.FrameworkDescription);

@@ -8,8 +8,9 @@ using Microsoft.Extensions.DependencyInjection.Extensions;
 namespace Experiments.Silo;
 
 /// <summary>What a silo needs to run sweeps, whatever cluster it is in.</summary>
+/// <param name="Memory">What trials may take, as the node tells it. The runtime's to dispose.</param>
 /// <param name="Lanes">Compute threads; null means one less than the machine's cores, at least 1.</param>
-public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench, NodeRow Node, int? Lanes = null)
+public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench, NodeRow Node, MemoryBudget Memory, int? Lanes = null)
 {
     public SweepWorkerOptions Worker { get; init; } = new();
 
@@ -36,7 +37,7 @@ public static class RuntimeHosting
         services.AddSingleton(options.Worker);
         services.AddSingleton(_ => BuiltInCatalog.Create(options.Workbench));
         services.AddSingleton(_ => new ComputePool(options.Lanes ?? ComputePool.DefaultLanes));
-        services.AddSingleton(_ => MemoryBudget.OfThisMachine());
+        services.AddSingleton(_ => options.Memory);
         services.AddSingleton<IReferenceLibrary, StoredReferences>();
         services.AddSingleton<ShardRunner>();
         if (options.Isolation is IsolationOptions isolation)

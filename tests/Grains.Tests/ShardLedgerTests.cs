@@ -41,6 +41,19 @@ public sealed class ShardLedgerTests
     }
 
     [Fact]
+    public void What_a_silo_has_no_room_for_is_asked_for_when_nothing_else_is_left_and_stays_for_the_others()
+    {
+        ShardLedger ledger = new(new FakeTimeProvider());
+        ledger.Load(
+            [Row(0, 9) with { NeedsFreeBytes = 2000 }, Row(1, 8) with { NeedsCores = 4 }, Row(2, 7), Row(3, 6), Row(4, 5) with { NeedsFreeBytes = 500, NeedsCores = 2 }],
+            Lease);
+        Assert.Equal([2], ledger.Choose(1, 1000, 2));
+        Assert.Equal([3, 4, 0], ledger.Choose(3, 1000, 2));
+        Assert.Equal([1], ledger.Choose(3));
+        Assert.Empty(ledger.Choose(3));
+    }
+
+    [Fact]
     public void A_refused_shard_makes_the_ledger_stale_and_is_not_asked_for_again_before_it_is_loaded()
     {
         ShardLedger ledger = new(new FakeTimeProvider());

@@ -8,6 +8,44 @@ namespace Experiments.Grains.Tests;
 
 public sealed class ShardRunnerTests
 {
+    [Theory]
+    [InlineData(null, 3e9)]
+    [InlineData(8L << 30, 4e9)]
+    public void What_this_machine_has_no_room_for_is_offered_once_and_skipped_where_nobody_takes_it(long? named, double bytes)
+    {
+        Workbench workbench = TestWorkbench.With(
+            new TestWorkbench.Fake("small"), new TestWorkbench.Fake("large") { StateBytes = bytes }, new TestWorkbench.Fake("larger") { StateBytes = 7e9 },
+            new TestWorkbench.Fake("beyond") { StateBytes = 1e12 });
+        SweepPlan plan = TestWorkbench.Plan(
+            [.. new[] { "beyond", "larger", "small", "large" }.Select(k => TestWorkbench.Trial(k))], limits: new Limits { MemoryBytes = named });
+        List<double> offered = [];
+        ShardResult result = Offer(free =>
+        {
+            offered.Add(free);
+            return false;
+        });
+        double share = named is null ? 0.75 : 0.95;
+
+        // The sweep's own limit is nobody's room. What is larger than what nobody had is not offered again, and the second instance offers nothing.
+        double[] expected = named is null ? [1e12, 7e9, bytes] : [7e9, bytes];
+        Assert.Equal(expected.Length, offered.Count);
+        Assert.All(expected.Zip(offered), o => Assert.InRange(o.Second * share, o.First, o.First + 100_000));
+        Assert.Equal(2, result.Outcomes.Count(o => o.Status == TrialStatus.Done));
+        Assert.Equal(6, result.Outcomes.Count(o => o.Status == TrialStatus.Skipped));
+        Assert.Throws<ShardHandedOnException>(() => Offer(free => free < 8e9));
+
+        ShardResult Offer(Func<double, bool> taken)
+        {
+            using ComputePool pool = new(1);
+            using MemoryBudget memory = new(3.5e9);
+            ShardRun run = new(plan, new ShardLease(1, 0, 1, 0, 2, 0, 8, 0), new HashSet<long>(), CancellationToken.None)
+            {
+                HandOn = (free, cores) => taken(free!.Value),
+            };
+            return new ShardRunner(workbench, memory, new TestWorkbench.NoReferences(), TimeProvider.System).Run(run, pool.Lanes[0]);
+        }
+    }
+
     [Fact]
     public void A_degree_that_the_kernel_chose_is_in_the_row_with_its_own_rank()
     {

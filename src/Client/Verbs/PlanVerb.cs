@@ -57,16 +57,17 @@ internal static class PlanVerb
         SweepCounts counts = forecast.Counts;
         string[] measured = [.. spec.Names.Where(name => model.MeasuredRates.Keys.Any(k => k.Kernel == name)).Order(StringComparer.Ordinal)];
         KnownReferences? known = store is null ? null : await CountKnownAsync(store, spec, expansion, counts.Instances, cancellation);
+        Room? room = forecast.TrialsOverMemory > 0 ? await CountRoomAsync(store, spec, forecast, cancellation) : null;
         if (invocation.Json)
         {
-            JsonObject json = ToJson(spec, expansion, forecast, shards, limit, known, measured);
+            JsonObject json = ToJson(spec, expansion, forecast, shards, limit, known, room, measured);
             json["plugins"] = KernelsVerb.PlugInsJson(invocation.PlugIns);
             json["needs"] = new JsonArray([.. spec.PlugIns.Select(p => NeedJson(p, catalog.Count(p)))]);
             JsonOutput.Write(invocation.Terminal.Out, json);
         }
         else
         {
-            Write(invocation.Terminal, spec, forecast, shards, limit, known, measured, Used(spec, catalog));
+            Write(invocation.Terminal, spec, forecast, shards, limit, known, room, measured, Used(spec, catalog));
         }
 
         if (counts.Trials == 0)
@@ -98,6 +99,23 @@ internal static class PlanVerb
         return new KnownReferences(await store.CountReferencesAsync(keys, cancellation), keys.Count);
     }
 
+    /// <summary>How many silos have room for the largest trial that the sweep lets run: this one has not, and those count that are alive in a store
+    /// that is up and take up every sweep.</summary>
+    private static async Task<Room?> CountRoomAsync(
+        ResultStore? store, SweepSpec spec, SweepForecast forecast, CancellationToken cancellation)
+    {
+        double largest = Math.Min(forecast.LargestBytes, spec.Limits.MemoryBytes ?? long.MaxValue);
+        using MemoryBudget here = MemoryBudget.OfThisMachine();
+        List<double> free = [here.Free];
+        if (store is not null)
+        {
+            free.AddRange(await store.LiveMemoryAsync(Environment.MachineName, Environment.ProcessId, cancellation));
+        }
+
+        return new Room(
+            largest, free.Count(f => f >= MemoryBudget.FreeFor(largest, named: spec.Limits.MemoryBytes is not null)), free.Count);
+    }
+
     // What of the sweep is not built in, and how many silos have it: this one, and those that are alive in a store that is up.
     private static IReadOnlyList<string> Used(SweepSpec spec, Catalog catalog) =>
     [
@@ -121,8 +139,11 @@ internal static class PlanVerb
 
     private sealed record KnownReferences(long Stored, long Of);
 
+    /// <param name="Bytes">That the largest trial needs which the sweep lets run.</param>
+    private sealed record Room(double Bytes, int Able, int All);
+
     private static JsonObject ToJson(
-        SweepSpec spec, SweepExpansion expansion, SweepForecast forecast, long? shards, long limit, KnownReferences? known, string[] measured)
+        SweepSpec spec, SweepExpansion expansion, SweepForecast forecast, long? shards, long limit, KnownReferences? known, Room? room, string[] measured)
     {
         SweepCounts counts = forecast.Counts;
         return new JsonObject
@@ -152,13 +173,15 @@ internal static class PlanVerb
             ["largest_trial"] = forecast.LargestTrial?.ToString(),
             ["memory_limit_bytes"] = limit,
             ["trials_over_memory"] = forecast.TrialsOverMemory,
+            ["silos_with_room"] = room?.Able,
+            ["silos"] = room?.All,
             ["references_stored"] = known?.Stored,
             ["references_looked_for"] = known?.Of,
         };
     }
 
     private static void Write(Terminal terminal, SweepSpec spec, SweepForecast forecast, long? shards, long limit, KnownReferences? known,
-        string[] measured, IReadOnlyList<string> plugIns)
+        Room? room, string[] measured, IReadOnlyList<string> plugIns)
     {
         TextWriter output = terminal.Out;
         SweepCounts counts = forecast.Counts;
@@ -187,6 +210,11 @@ internal static class PlanVerb
         {
             Fact("skipped", $"{Format.Count(forecast.TrialsOverMemory, "trial")} would be skipped here for needing more than "
                 + $"{Format.Bytes(limit)}, " + (limit == spec.Limits.MemoryBytes ? "the sweep's own limit" : "what this machine has free now"));
+            if (room is not null && limit != spec.Limits.MemoryBytes)
+            {
+                Fact("room", $"{room.Able} of {room.All} silos can run the largest, of {Format.Bytes((long)room.Bytes)}"
+                    + (room.Able > 0 ? "; in that cluster it goes there" : ""));
+            }
         }
 
         if (known is not null)

@@ -6,6 +6,9 @@ namespace Experiments.Grains.Running;
 /// <remarks>A lane holds one reservation at a time and waits for others' with none of its own, so waiting cannot lock up.</remarks>
 public sealed class MemoryBudget : IDisposable
 {
+    private const double LimitShare = 0.95;
+    private const double DefaultShare = 0.75;
+
     private readonly Lock _gate = new();
     private readonly SemaphoreSlim _freed = new(0);
     private readonly Action<double>? _ask;
@@ -18,8 +21,8 @@ public sealed class MemoryBudget : IDisposable
     {
         _ask = ask;
         Free = free;
-        Limit = (long)(0.95 * free);
-        Default = (long)(0.75 * free);
+        Limit = (long)(LimitShare * free);
+        Default = (long)(DefaultShare * free);
     }
 
     /// <summary>Bytes that it was made with.</summary>
@@ -30,6 +33,10 @@ public sealed class MemoryBudget : IDisposable
 
     /// <summary>Bytes a trial may need where its sweep names no limit: three quarters of what the machine had free.</summary>
     public long Default { get; }
+
+    /// <summary>Bytes that a silo must be made with for a trial that needs so many.</summary>
+    /// <param name="named">Whether its sweep names a limit; else the default one holds.</param>
+    public static double FreeFor(double bytes, bool named) => (bytes / (named ? LimitShare : DefaultShare)) + 2;
 
     /// <summary>By what the machine, or the container, has free now.</summary>
     public static MemoryBudget OfThisMachine() => new(FreeBytes());

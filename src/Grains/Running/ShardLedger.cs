@@ -49,6 +49,8 @@ public sealed class ShardLedger(TimeProvider time)
                 Cost = row.PredictedSeconds,
                 Epoch = row.Epoch,
                 Owner = row.NodeId,
+                FreeBytes = row.NeedsFreeBytes ?? 0,
+                Cores = row.NeedsCores ?? 0,
                 State = row.State == ShardState.Done ? ShardState.Done : held ? ShardState.Leased : ShardState.Ready,
                 Deadline = same ? known!.Deadline : time.GetTimestamp() + Ticks(adopt),
             };
@@ -77,18 +79,26 @@ public sealed class ShardLedger(TimeProvider time)
 
     /// <summary>Up to <paramref name="count"/> ready shards to ask the store for, longest predicted first, so that no long
     /// one is left alone at the end. Tell <see cref="Granted"/> what the store said.</summary>
-    public IReadOnlyList<int> Choose(int count)
+    /// <param name="freeBytes">What the asking silo had free: a shard that needs more is chosen only when nothing else is left, since the store
+    /// grants it only where no silo is known that has so much.</param>
+    /// <param name="cores">That it can pin threads to, likewise.</param>
+    public IReadOnlyList<int> Choose(int count, double freeBytes = double.PositiveInfinity, int cores = int.MaxValue)
     {
         List<int> chosen = new(Math.Max(0, Math.Min(count, Ready)));
+        List<int> larger = [];
+        HashSet<int> seen = [];
         while (chosen.Count < count && _ready.TryDequeue(out int shard, out _))
         {
             // A shard may have left the ready state since it was queued; it then stands in the queue as a leftover.
-            if (_shards[shard].State == ShardState.Ready && !chosen.Contains(shard))
+            if (_shards[shard].State == ShardState.Ready && seen.Add(shard))
             {
-                chosen.Add(shard);
+                (_shards[shard].FreeBytes <= freeBytes && _shards[shard].Cores <= cores ? chosen : larger).Add(shard);
             }
         }
 
+        int more = Math.Min(count - chosen.Count, larger.Count);
+        chosen.AddRange(larger.Take(more));
+        Refused([.. larger.Skip(more)]);
         return chosen;
     }
 
@@ -216,6 +226,11 @@ public sealed class ShardLedger(TimeProvider time)
     private sealed class Entry
     {
         public double Cost { get; init; }
+
+        /// <summary>What a silo needs for it, as far as is known.</summary>
+        public double FreeBytes { get; init; }
+
+        public int Cores { get; init; }
 
         public ShardState State { get; set; }
 

@@ -14,6 +14,9 @@ public sealed record ShardResult(IReadOnlyList<TrialOutcome> Outcomes, IReadOnly
     public bool Kills { get; init; }
 }
 
+/// <summary>A shard does not fit this silo, and its lease has been given back for one that it fits.</summary>
+public sealed class ShardHandedOnException() : Exception("The shard was handed on to a silo with more room.");
+
 /// <summary>Computes a shard on the lane's thread that calls it: see <see cref="ShardRunner"/>.</summary>
 public interface IShardRunner
 {
@@ -43,6 +46,8 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
 
     private int _begun;
     private volatile bool _started;
+    private double _nobodyHasBytes = double.PositiveInfinity;
+    private int _nobodyHasCores = int.MaxValue;
     private long _ticks;
     private long _done;
     private long _failed;
@@ -61,6 +66,10 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
 
     /// <summary>Called on the lane before anything is computed.</summary>
     public Action? Beginning { get; init; }
+
+    /// <summary>Asked where a trial needs more than this machine has (bytes free at a silo's start, or cores to pin to): true when the lease has been
+    /// given back for a silo that has more.</summary>
+    public Func<double?, int?, bool>? HandOn { get; init; }
 
     internal IShardWatch? Watch { get; init; }
 
@@ -114,6 +123,24 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
             },
             this);
         return true;
+    }
+
+    /// <summary>Leaves by exception when another silo has room for what does not fit here. What nobody had room for is not asked for again.</summary>
+    /// <exception cref="ShardHandedOnException">The lease is given back.</exception>
+    internal void TryHandOn(double? freeBytes, int? cores)
+    {
+        if (HandOn is null || freeBytes >= _nobodyHasBytes || cores >= _nobodyHasCores)
+        {
+            return;
+        }
+
+        if (HandOn(freeBytes, cores))
+        {
+            throw new ShardHandedOnException();
+        }
+
+        _nobodyHasBytes = Math.Min(_nobodyHasBytes, freeBytes ?? double.PositiveInfinity);
+        _nobodyHasCores = Math.Min(_nobodyHasCores, cores ?? int.MaxValue);
     }
 
     /// <summary>Runs it on the calling thread, a lane's, and reports the end.</summary>

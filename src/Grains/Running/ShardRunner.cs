@@ -273,6 +273,12 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 if (trial.Configuration.IsPinned
                     && Pinning.Refusal(trial.Spec.Threads, _lane.Scratch.Cores.Count) is string refusal)
                 {
+                    if (!_run.Plan.Measure.Sharing)
+                    {
+                        // Lanes that share the machine have a part of its cores, and how many lanes another silo has is not known.
+                        _run.TryHandOn(null, trial.Spec.Threads);
+                    }
+
                     trial.Skip(refusal);
                     continue;
                 }
@@ -284,6 +290,11 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
                 double needs = Math.Max(least, common + (size * numbersOut) + trial.Cost.StateBytes);
                 if (!(needs <= limit))
                 {
+                    if (!(needs > _run.Plan.Limits.MemoryBytes))
+                    {
+                        _run.TryHandOn(MemoryBudget.FreeFor(needs, named: _run.Plan.Limits.MemoryBytes is not null), null);
+                    }
+
                     trial.Skip(_run.Plan.Limits.MemoryBytes is long asked && asked > limit
                         ? $"needs {Describe.Bytes(needs)}, this machine has {Describe.Bytes(limit)} free"
                         : $"needs {Describe.Bytes(needs)}, limit {Describe.Bytes(limit)}");

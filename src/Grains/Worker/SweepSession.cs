@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using Experiments.Grains.Running;
 using Experiments.Grains.Telemetry;
+using Experiments.Kernels.Numbers;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
@@ -19,7 +20,7 @@ namespace Experiments.Grains.Worker;
     "Design", "CA1001", Justification = "Its semaphores and token source hold no handle, and a task that outlives it may use them.")]
 internal sealed class SweepSession(
     SweepRow row, Catalog catalog, ResultStore store, IGrainFactory grains, ShardHost host, ComputePool pool,
-    LeaseTurns turns, ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
+    MemoryBudget memory, LeaseTurns turns, ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
 {
     private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
 
@@ -27,6 +28,7 @@ internal sealed class SweepSession(
     private readonly ConcurrentDictionary<int, Held> _held = new();
     private readonly ConcurrentQueue<ShardLease> _committed = new();
     private readonly ConcurrentQueue<ShardLease> _toRelease = new();
+    private readonly ConcurrentQueue<ShardLease> _handedOn = new();
     private readonly SemaphoreSlim _changed = new(0);
     private readonly SemaphoreSlim _told = new(0);
     private readonly SemaphoreSlim _commits = new(options.CommitsInFlight);
@@ -183,7 +185,8 @@ internal sealed class SweepSession(
     private async Task<LeaseGrant> TakeAsync(int wanted, bool isIdle, CancellationToken now)
     {
         ShardLease[] committed = Drain(_committed);
-        LeaseRequest request = new(nodeId, ++_sequence, wanted, options.Lease, committed, [], isIdle);
+        LeaseRequest request = new(
+            nodeId, ++_sequence, wanted, options.Lease, committed, Drain(_handedOn), memory.Free, Pinning.Cores.Count, isIdle);
         for (int attempt = 1; ; attempt++)
         {
             try
@@ -231,7 +234,20 @@ internal sealed class SweepSession(
     }
 
     private ShardRun RunOf(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, CancellationToken cancel) =>
-        new(plan, lease, stored, cancel) { Beginning = () => SayBegun(lease, cancel) };
+        new(plan, lease, stored, cancel) { Beginning = () => SayBegun(lease, cancel), HandOn = (bytes, cores) => HandOn(lease, bytes, cores, cancel) };
+
+    private bool HandOn(ShardLease lease, double? freeBytes, int? cores, CancellationToken cancel)
+    {
+        try
+        {
+            return store.HandOnAsync(lease, nodeId, freeBytes, cores, cancel).GetAwaiter().GetResult();
+        }
+        catch (StoreUnavailableException)
+        {
+            // Nobody is known to have more room.
+            return false;
+        }
+    }
 
     /// <summary>Tells the store, while the lane waits, that the shard is being computed from now on.</summary>
     private void SayBegun(ShardLease lease, CancellationToken cancel)
@@ -258,6 +274,10 @@ internal sealed class SweepSession(
         catch (OperationCanceledException) when (held.Cancel.IsCancellationRequested)
         {
             GiveBack(held);
+        }
+        catch (ShardHandedOnException)
+        {
+            _handedOn.Enqueue(held.Lease);
         }
         catch (Exception fault)
         {
@@ -340,7 +360,7 @@ internal sealed class SweepSession(
     private async Task StartAsync(Held held, Activity? shard)
     {
         Activity.Current = shard;
-        IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}");
+        IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}/{held.Lease.Epoch}/{nodeId}");
         for (int attempt = 1; ; attempt++)
         {
             try

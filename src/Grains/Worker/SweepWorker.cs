@@ -10,7 +10,7 @@ namespace Experiments.Grains.Worker;
 /// <summary>A silo's worker: it registers the silo as a node, leases shards, has their grains run them, and commits.</summary>
 /// <remarks>Started after the silo and stopped before it, so that leases are given back while grains still answer.</remarks>
 public sealed class SweepWorker(
-    StoreHandle stores, IGrainFactory grains, ShardHost host, ComputePool pool, Catalog catalog, ShardSpanProcessor spans,
+    StoreHandle stores, IGrainFactory grains, ShardHost host, ComputePool pool, MemoryBudget memory, Catalog catalog, ShardSpanProcessor spans,
     NodeRow node, SweepWorkerOptions options, TimeProvider time) : BackgroundService
 {
     private readonly TaskCompletionSource<int> _nodeId = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -35,7 +35,7 @@ public sealed class SweepWorker(
         int nodeId = await _nodeId.Task.WaitAsync(now);
         SweepRow row = await store.FindSweepAsync(sweepId, now)
             ?? throw new ArgumentException($"There is no sweep {sweepId} in the store. `experiments list` shows those there are.");
-        SweepSession session = new(row, catalog, store, grains, host, pool, _turns, spans, nodeId, options, time);
+        SweepSession session = new(row, catalog, store, grains, host, pool, memory, _turns, spans, nodeId, options, time);
         _last = session;
 
         // Listed before it looks at the store for the first time: of what changes after that it is told.

@@ -5,6 +5,8 @@ ALTER TABLE experiments.shard ADD COLUMN begun_epoch int, ADD COLUMN dead_nodes 
 COMMENT ON COLUMN experiments.shard.begun_epoch IS 'The last lease under which it was begun: a holder that dies before that has not died of it.';
 COMMENT ON COLUMN experiments.shard.dead_nodes IS
     'Nodes whose process ended while they computed it, in order. One that turns out to live takes itself out.';
+-- Nearly always empty, and looked at by every grant.
+CREATE INDEX shard_deadly ON experiments.shard (sweep_id) WHERE cardinality(dead_nodes) >= 2;
 
 ALTER TABLE experiments.sweep ADD COLUMN isolated bool NOT NULL DEFAULT false;
 COMMENT ON COLUMN experiments.sweep.isolated IS

@@ -15,7 +15,7 @@ public sealed record ShardLease(
     /// <summary>How many processes have ended while they computed it. One that was only stopped or lost sight of is none of them.</summary>
     public int Deaths { get; init; }
 
-    /// <summary>Whether a trial of its sweep is known to kill its process.</summary>
+    /// <summary>Whether a trial of its sweep is known to kill its process, or two have died with another shard that is not done yet.</summary>
     public bool SweepIsolated { get; init; }
 
     /// <summary>The number of the trial at a place among all of its instances' trials; null when the trial is not this shard's.</summary>

@@ -49,7 +49,11 @@ public sealed partial class ResultStore
             "load-shards",
             r => new ShardRow(
                 r.GetInt32(0), ShardStateOf(r.GetString(1)), r.GetInt32(2), Nullable<int>(r, 3), r.GetInt64(4), r.GetInt64(5), r.GetInt64(6),
-                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10)),
+                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10))
+            {
+                NeedsFreeBytes = Nullable<double>(r, 11),
+                NeedsCores = Nullable<int>(r, 12),
+            },
             cancellation,
             sweepId);
 
@@ -58,8 +62,24 @@ public sealed partial class ResultStore
         string butHost, int butProcess, CancellationToken cancellation) =>
         await QueryAsync<IReadOnlyList<PlugInIdentity>>("live-plug-ins", r => Offered(NullableText(r, 0)), cancellation, butHost, butProcess);
 
+    /// <summary>How many bytes each silo had free at its start that is alive now and takes up every sweep, but for one process.</summary>
+    public async Task<IReadOnlyList<double>> LiveMemoryAsync(string butHost, int butProcess, CancellationToken cancellation) =>
+        await QueryAsync("live-memory", r => r.GetDouble(0), cancellation, butHost, butProcess);
+
+    /// <summary>Gives a lease back for a silo with more room, and says how much the shard needs; false, and nothing changed, when there
+    /// is none alive, or the lease is no longer the node's.</summary>
+    /// <param name="freeBytes">That it must have free; null where memory is not what lacks.</param>
+    /// <param name="cores">That threads can be pinned to; null likewise.</param>
+    public async Task<bool> HandOnAsync(ShardLease lease, int nodeId, double? freeBytes, int? cores, CancellationToken cancellation)
+    {
+        ArgumentNullException.ThrowIfNull(lease);
+        return await ExecuteAsync(
+            "hand-on-shard", cancellation, lease.SweepId, lease.Shard, lease.Epoch, nodeId, freeBytes ?? 0, cores ?? 0) == 1;
+    }
+
     /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
-    /// gone, unless a second holder goes on; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
+    /// gone, unless a second holder goes on; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer; and none that
+    /// needs more room than the node has, as long as a silo is alive that has it.</summary>
     /// <remarks>A holder whose lock is gone after it had begun the shard is counted among the shard's dead.</remarks>
     public async Task<IReadOnlyList<ShardLease>> GrantAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
@@ -77,7 +97,7 @@ public sealed partial class ResultStore
         await QueryAsync("overdue-shards", r => r.GetInt32(0), cancellation, sweepId, nodeId, least, limit);
 
     /// <summary>Leases those of the named shards a second time that a living node holds alone: under its epoch, so that either may commit, and one
-    /// does. None to their holder, nor of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
+    /// does. None to their holder, nor of a sweep that is not running, or that needs a plug-in which the node does not offer or more room than it has.</summary>
     public async Task<IReadOnlyList<ShardLease>> GrantSecondAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
         shards.Count == 0 ? [] : await QueryAsync(

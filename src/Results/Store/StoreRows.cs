@@ -48,7 +48,13 @@ public enum ShardState
 
 public sealed record ShardRow(
     int Number, ShardState State, int Epoch, int? NodeId, long FirstInstance, long EndInstance, long FirstTrial,
-    int Trials, int StoredTrials, double PredictedSeconds, bool HolderAlive);
+    int Trials, int StoredTrials, double PredictedSeconds, bool HolderAlive)
+{
+    /// <summary>What a silo needs for it, where it was found too large for one; null where it was not.</summary>
+    public double? NeedsFreeBytes { get; init; }
+
+    public int? NeedsCores { get; init; }
+}
 
 /// <param name="Facts">JSON: cpu, cores, memory, vector width, runtime, os, build, git commit, package versions.</param>
 public sealed record NodeRow(string Name, string Host, int ProcessId, string Facts);

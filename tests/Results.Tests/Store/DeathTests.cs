@@ -130,6 +130,29 @@ public sealed class DeathTests : StoreTest
         Assert.Equal(1L, await ScalarAsync("SELECT count(*) FROM experiments.sweep WHERE isolated"));
     }
 
+    [Fact]
+    public async Task While_two_have_died_with_a_shard_the_others_are_isolated_too_until_it_is_done_and_nobody_s_fault()
+    {
+        long sweep = await Make.SweepAsync(Store, 3, 1);
+        long other = await Make.SweepAsync(Store, 1, 1);
+        for (int deaths = 0; deaths < 2; deaths++)
+        {
+            int node = await Make.NodeAsync(Store);
+            ShardLease lease = await Make.GrantOneAsync(Store, sweep, 1, node);
+            await Store.BegunAsync(lease, node, Cancellation);
+            await Store.UnregisterNodeAsync(node);
+        }
+
+        int last = await Make.NodeAsync(Store);
+        ShardLease suspected = await Make.GrantOneAsync(Store, sweep, 1, last);
+        Assert.Equal((2, false), (suspected.Deaths, suspected.SweepIsolated));
+        ShardLease second = await Make.GrantOneAsync(Store, sweep, 0, last);
+        Assert.Equal((0, true), (second.Deaths, second.SweepIsolated));
+        Assert.False((await Make.GrantOneAsync(Store, other, 0, last)).SweepIsolated);
+        Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(suspected, last), Cancellation));
+        Assert.False((await Make.GrantOneAsync(Store, sweep, 2, last)).SweepIsolated);
+    }
+
     private async Task<(int First, int Second)> DeathsAsync(long sweep, int node)
     {
         IReadOnlyList<ShardLease> leases = await Store.GrantAsync(sweep, [0, 1], node, Make.LongLease, Cancellation);

@@ -32,6 +32,10 @@ public sealed class MigratorTests
         [
             "ALTER TABLE experiments.shard DROP COLUMN second_node, DROP COLUMN second_until, DROP COLUMN committed_node;",
             """
+            DROP FUNCTION experiments.silo_with_room, experiments.has_room;
+            ALTER TABLE experiments.shard DROP COLUMN needs_free_bytes, DROP COLUMN needs_cores;
+            """,
+            """
             ALTER TABLE experiments.shard DROP COLUMN begun_epoch, DROP COLUMN dead_nodes;
             ALTER TABLE experiments.sweep DROP COLUMN isolated;
             """,

@@ -7,6 +7,8 @@ WITH grantable AS (
       AND EXISTS (SELECT 1 FROM experiments.sweep w WHERE w.id = $1 AND w.state = 'running'
                     AND (w.plug_ins IS NULL OR EXISTS (
                         SELECT 1 FROM experiments.node k WHERE k.id = $3 AND k.facts -> 'plugins' @> w.plug_ins)))
+      AND EXISTS (SELECT 1 FROM experiments.node k
+            WHERE k.id = $3 AND experiments.has_room(k.facts, s.needs_free_bytes, s.needs_cores, NULL))
       AND (s.second_node IS NULL OR s.second_until < clock_timestamp()
            OR NOT EXISTS (SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.second_node))
     ORDER BY s.number

@@ -7,6 +7,11 @@ WITH grantable AS (
       AND EXISTS (SELECT 1 FROM experiments.sweep w WHERE w.id = $1 AND w.state = 'running'
                     AND (w.plug_ins IS NULL OR EXISTS (
                         SELECT 1 FROM experiments.node k WHERE k.id = $3 AND k.facts -> 'plugins' @> w.plug_ins)))
+      AND ((s.needs_free_bytes IS NULL AND s.needs_cores IS NULL)
+           OR EXISTS (SELECT 1 FROM experiments.node k
+                WHERE k.id = $3 AND experiments.has_room(k.facts, s.needs_free_bytes, s.needs_cores, NULL))
+           OR NOT experiments.silo_with_room(
+                s.needs_free_bytes, s.needs_cores, (SELECT w.plug_ins FROM experiments.sweep w WHERE w.id = $1)))
       AND (s.state = 'ready'
            OR (s.state = 'leased'
                AND (s.lease_until < clock_timestamp() OR NOT EXISTS (
@@ -24,4 +29,7 @@ SET state = 'leased', epoch = s.epoch + 1, part_epoch = s.epoch + 1, node_id = $
 FROM grantable g, experiments.sweep w
 WHERE s.sweep_id = $1 AND s.number = g.number AND w.id = $1
 RETURNING s.number, s.epoch, s.first_instance, s.end_instance, s.first_trial, s.trials,
-    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own, cardinality(s.dead_nodes), w.isolated
+    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own, cardinality(s.dead_nodes),
+    w.isolated OR EXISTS (
+        SELECT 1 FROM experiments.shard o
+        WHERE o.sweep_id = $1 AND cardinality(o.dead_nodes) >= 2 AND o.state <> 'done' AND o.number <> s.number)
