@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using Experiments.Grains;
+using Experiments.Grains.Running;
 using Experiments.Grains.Worker;
 using Experiments.Results.Store;
 using Experiments.Silo.Security;
@@ -41,6 +42,9 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
     public Workbench Workbench { get; init; } = Workbench.BuiltIn;
 
     public IReadOnlyList<PlugIn> PlugIns { get; init; } = [];
+
+    /// <summary>Where the files that sweeps carry are kept.</summary>
+    public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 
     /// <summary>The log, as JSON lines on standard error; false for plain lines.</summary>
     public bool JsonLog { get; init; }
@@ -173,7 +177,11 @@ public sealed class ClusterSilo : IAsyncDisposable
                 o.DefunctSiloExpiration = TimeSpan.FromHours(1);
             });
             silo.AddExperimentsRuntime(new RuntimeOptions(
-                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes) { Worker = worker });
+                store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes)
+            {
+                Worker = worker,
+                Files = options.Files,
+            });
             silo.Services.AddSingleton<SweepAttendant>();
             silo.Services.AddHostedService(s => s.GetRequiredService<SweepAttendant>());
         });

@@ -1,5 +1,6 @@
 using System.Net;
 using Experiments.Grains;
+using Experiments.Grains.Running;
 using Experiments.Grains.Worker;
 using Experiments.Results.Store;
 using Microsoft.Extensions.DependencyInjection;
@@ -27,6 +28,9 @@ public sealed record LocalSiloOptions(int? Lanes = null, bool Verbose = false)
     public SweepWorkerOptions Worker { get; init; } = new();
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where the files that sweeps carry are kept.</summary>
+    public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 }
 
 /// <summary>One silo and its client in this process, listening on one loopback port, for <c>experiments run</c>.</summary>
@@ -74,6 +78,7 @@ public sealed class LocalSilo : IAsyncDisposable
             {
                 Worker = options.Worker,
                 Time = options.Time,
+                Files = options.Files,
             });
         });
 

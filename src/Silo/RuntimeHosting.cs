@@ -14,6 +14,9 @@ public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench
     public SweepWorkerOptions Worker { get; init; } = new();
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where the files that sweeps carry are kept.</summary>
+    public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 }
 
 public static class RuntimeHosting
@@ -35,6 +38,9 @@ public static class RuntimeHosting
         services.AddSingleton(_ => new ComputePool(options.Lanes ?? ComputePool.DefaultLanes));
         services.AddSingleton(_ => MemoryBudget.OfThisMachine());
         services.AddSingleton<IReferenceLibrary, StoredReferences>();
+        services.AddSingleton(options.Files);
+        services.AddSingleton<IFileSource, StoredFiles>();
+        services.AddSingleton<IFileLibrary, FileCache>();
         services.AddSingleton<ShardRunner>();
         services.AddSingleton<ShardHost>();
         services.AddSingleton<SiloTelemetry>();
@@ -42,6 +48,15 @@ public static class RuntimeHosting
         services.AddSingleton<SweepWorker>();
         services.AddHostedService(s => s.GetRequiredService<SweepWorker>());
         return silo;
+    }
+
+    private sealed class StoredFiles(StoreHandle stores) : IFileSource
+    {
+        public async Task<StoredFile?> FindAsync(Guid content, CancellationToken cancellation) =>
+            await (await stores.GetAsync(cancellation)).FindFileAsync(content, cancellation);
+
+        public async Task<byte[]?> FindPieceAsync(Guid content, int number, CancellationToken cancellation) =>
+            await (await stores.GetAsync(cancellation)).FindFilePieceAsync(content, number, cancellation);
     }
 
     private sealed class StoredReferences(StoreHandle stores) : IReferenceLibrary

@@ -80,6 +80,7 @@ internal static class SiloVerb
                 Health = HealthOf(invocation.Value(health)!),
                 Workbench = invocation.Workbench,
                 PlugIns = invocation.PlugIns,
+                Files = invocation.Settings.FilesCache,
                 JsonLog = invocation.Value(json),
             });
         });

@@ -19,6 +19,13 @@ public static class SweepFile
         return name.Length is > 0 and <= 200 && !name.Any(char.IsControl);
     }
 
+    /// <summary>A size as sweep files have it (8GiB, 512MiB, 8GB, bytes); null for what is none.</summary>
+    public static long? SizeOf(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return ScalarReader.SizeOf(text);
+    }
+
     /// <summary>Reads and checks the file at <paramref name="path"/>.</summary>
     /// <exception cref="SweepFileException">The file cannot be read, or has faults: all of them.</exception>
     public static SweepSpec Read(string path, Catalog catalog)

@@ -205,8 +205,8 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
             (long rows, long columns) = NpyHeader.Read(stream);
             stream.Position = 0;
-            byte[] hash = SHA256.HashData(stream);
-            return new FileContent(rows, columns, Convert.ToHexStringLower(hash.AsSpan(0, 16)));
+            string hash = Convert.ToHexStringLower(SHA256.HashData(stream));
+            return new FileContent(rows, columns, hash[..CarriedFile.NameDigits]) { Source = new CarriedFile(path, hash, stream.Position) };
         }
         catch (FormatException ex)
         {
