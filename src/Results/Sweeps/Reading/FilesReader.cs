@@ -196,6 +196,11 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
         string path = Path.Combine(folder, slice.File + ".npy");
         try
         {
+            if (Directory.Exists(path))
+            {
+                throw new FormatException("is a folder; a regular .npy file is needed.");
+            }
+
             // Opening a pipe waits for whoever writes into it, perhaps for ever. The system gives it, and every device, a length of 0.
             if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
             {
