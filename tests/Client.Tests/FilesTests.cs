@@ -182,6 +182,34 @@ public sealed class FilesTests : IDisposable
         (await Cli.RunAsync(store, "run", "--trial", $"2/{Trials - 1}")).Expect(ExitCode.Done);
     }
 
+    /// <summary>Nobody has to have the files of a sweep that came from elsewhere, or that was submitted a year ago.</summary>
+    [Fact]
+    public async Task A_sweep_whose_folder_is_gone_is_extended_by_what_it_carries_and_by_files_that_are_new()
+    {
+        (_, Dictionary<string, string?> here) = await StoreAsync("here");
+        (await Cli.RunAsync(here, "run", _sweep)).Expect(ExitCode.Done);
+        (_, Dictionary<string, string?> store) = await StoreAsync("there");
+        (await Cli.RunAsync(store, "run", _sweep, "--set", "instances.n=[8,24]")).Expect(ExitCode.Done);
+        Directory.Delete(Data, recursive: true);
+        Ran extended = (await Cli.RunAsync(store, "extend", "1", "--set", "instances.n=[8,16,24,32]")).Expect(ExitCode.Done);
+        Assert.DoesNotContain("into the store", extended.Error, StringComparison.Ordinal);
+        const string ByKey = "select trial_key, digest from trials where sweep_id = 1 and status = 'done' order by trial_key";
+        Assert.Equal(
+            (await Cli.RunAsync(here, "query", ByKey, "--csv")).Expect(ExitCode.Done).Out,
+            (await Cli.RunAsync(store, "query", ByKey, "--csv")).Expect(ExitCode.Done).Out);
+
+        // What it does not carry is looked for where it would be.
+        Assert.Contains(
+            "other.npy', and there is none", (await Cli.RunAsync(store, "extend", "1", "--set", "instances.y=other")).ExpectRefusal(ExitCode.Invalid, 1),
+            StringComparison.Ordinal);
+
+        // A file that is saved over is not the sweep's, and none that came to lie beside the others is taken for a matrix that was the identity.
+        Directory.CreateDirectory(Data);
+        Matrices.Random(32, 4, 9).Save(Data);
+        Ran same = (await Cli.RunAsync(store, "extend", "1", "--set", "instances.n=[8,16,24,32]")).Expect(ExitCode.Done);
+        Assert.Contains($"has all {Trials} trials of it already", same.Error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task What_is_no_file_of_matrices_is_one_line_and_reaches_no_store()
     {

@@ -48,7 +48,8 @@ internal static class ExtendVerb
 
         SweepRow sweep = await LifeVerbs.RowAsync(store, given, cancellation);
         SweepSource source = file is null ? SweepSource.Of($"the file of sweep {sweep.Id}", sweep.Source, set) : SweepSource.Find(file, set);
-        SweepSpec longer = source.Parse(invocation.Catalog);
+        SweepSpec before = SweepSpec.FromJson(sweep.Specification);
+        SweepSpec longer = source.Parse(invocation.Catalog, file is null ? before : null);
         IReadOnlyList<CarriedFile> files = SweepCreation.FilesOf(longer, leaveFiles);
         SweepExtension extension;
         try
@@ -57,7 +58,7 @@ internal static class ExtendVerb
             LifeVerbs.CheckRunnable(invocation, sweep);
             extension = await Task.Run(
                 () => SweepExtension.Of(
-                    SweepSpec.FromJson(sweep.Specification), longer, invocation.Catalog, new CostModel(), sweep.Shards, sweep.Trials, cancellation),
+                    before, longer, invocation.Catalog, new CostModel(), sweep.Shards, sweep.Trials, cancellation),
                 cancellation);
         }
         catch (ArgumentException fault)

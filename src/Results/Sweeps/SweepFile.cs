@@ -38,11 +38,17 @@ public static class SweepFile
     /// <param name="displayName">What faults call the file.</param>
     /// <param name="baseFolder">What a relative folder of inputs is relative to.</param>
     /// <exception cref="SweepFileException">The text has faults: all of them.</exception>
-    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog)
+    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog) =>
+        Parse(text, displayName, baseFolder, catalog, null);
+
+    /// <param name="of">The sweep of which this is the file, perhaps changed: its inputs are what they were, wherever the text is read and whatever
+    /// became of them. Null for a file of its own.</param>
+    /// <exception cref="SweepFileException">The text has faults: all of them.</exception>
+    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog, SweepSpec? of)
     {
         FaultList faults = new();
         SourceNode? root = SourceComposer.Compose(text.TrimStart('\uFEFF'), faults.Add);
-        SweepSpec? spec = root is null ? null : new SweepReader(displayName, baseFolder, catalog, faults).Read(root);
+        SweepSpec? spec = root is null ? null : new SweepReader(displayName, baseFolder, catalog, faults, of).Read(root);
         faults.ThrowIfAny(displayName);
         SweepExpansion expansion = new(spec!, catalog);
         expansion.Check(faults, CheckedCombinations);
