@@ -109,6 +109,27 @@ public sealed class FileCacheTests : IDisposable
         }
     }
 
+    /// <summary>The moment between the look and the reading, and every reading that is under way when somebody saves.</summary>
+    [Fact]
+    public void A_file_that_is_saved_over_just_when_it_is_to_be_read_is_fetched_and_never_computed_with()
+    {
+        string data = Path.Combine(_folder, "data");
+        Directory.CreateDirectory(data);
+        (InstanceSpec instance, byte[][] bytes) = Instance(1);
+        string path = Path.Combine(data, "m1.npy");
+        File.WriteAllBytes(path, bytes[0]);
+        SweepPlan plan = new(
+            1, new Measure { Rounds = 1, MinTime = TimeSpan.Zero }, new Limits { MemoryBytes = 1L << 30 },
+            i => new InstancePlan(i, instance, [TestWorkbench.Trial("exact")]));
+        using FileCache cache = Cache();
+        TrialOutcome before = Assert.Single(TestWorkbench.Run(Workbench.BuiltIn, plan, files: cache).Outcomes);
+        Assert.Equal(0, _source.Fetched);
+        TrialOutcome after = Assert.Single(TestWorkbench.Run(
+            Workbench.BuiltIn, plan, files: new Meddler(cache, () => File.WriteAllBytes(path, Npy(9)))).Outcomes);
+        Assert.Equal((TrialStatus.Done, before.Digest), (after.Status, after.Digest));
+        Assert.Equal(1, _source.Fetched);
+    }
+
     [Fact]
     public void A_number_that_cannot_be_used_is_told_with_the_files_own_name()
     {
@@ -378,6 +399,18 @@ public sealed class FileCacheTests : IDisposable
         public DateTimeOffset Now { get; set; } = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
         public override DateTimeOffset GetUtcNow() => Now;
+    }
+
+    private sealed class Meddler(IFileLibrary files, Action once) : IFileLibrary
+    {
+        private Action? _once = once;
+
+        public LocatedFiles Locate(InstanceSpec instance, CancellationToken cancellation)
+        {
+            LocatedFiles located = files.Locate(instance, cancellation);
+            Interlocked.Exchange(ref _once, null)?.Invoke();
+            return located;
+        }
     }
 
     private sealed class Source : IFileSource

@@ -370,24 +370,16 @@ public sealed class ShardRunner(
         {
             problem = null;
             string? fault;
-            LocatedFiles files = LocatedFiles.InPlace;
             try
             {
-                files = _runner._files.Locate(Instance, _run.Cancellation);
-                problem = InstanceAxes.Draw(
-                    _runner._workbench.Family(Instance.Family),
-                    BuiltInCatalog.RequestOf(Instance) with { Cancellation = _run.Cancellation, Located = files.Paths });
+                problem = Draw();
                 fault = problem.Select(p => p.FirstNonFinite()).FirstOrDefault(f => f is not null);
             }
             catch (Exception impossible) when (impossible is not (OperationCanceledException or StoreUnavailableException))
             {
                 // A missing file, a shape that does not fit, no memory: the instance's trials fail with it, the sweep goes on. A store that is away says
                 // nothing of the instance.
-                fault = files.Named(Describe.Exception(impossible));
-            }
-            finally
-            {
-                files.Dispose();
+                fault = Describe.Exception(impossible);
             }
 
             trace.DrawEnd = Stopwatch.GetTimestamp();
@@ -406,6 +398,32 @@ public sealed class ShardRunner(
 
             problem = null;
             return false;
+        }
+
+        private AttentionProblem<double>[] Draw()
+        {
+            for (bool again = true; ; again = false)
+            {
+                using LocatedFiles files = _runner._files.Locate(Instance, _run.Cancellation);
+                try
+                {
+                    return InstanceAxes.Draw(
+                        _runner._workbench.Family(Instance.Family),
+                        BuiltInCatalog.RequestOf(Instance) with { Cancellation = _run.Cancellation, Located = files.Paths });
+                }
+                catch (InvalidDataException) when (again && Instance.Files.Any(f => !files.Paths.ContainsKey(f.Content) && !FilesFamily.Holds(f.Path, f.Content)))
+                {
+                    // One that was where the sweep says has just been saved over: what the sweep carries is what counts.
+                }
+                catch (InvalidDataException fault)
+                {
+                    throw new InvalidDataException(files.Named(fault.Message), fault);
+                }
+                catch (ArgumentException fault)
+                {
+                    throw new ArgumentException(files.Named(fault.Message), fault);
+                }
+            }
         }
 
         private KernelCost PredictReference() => GradientCall.Predict(
