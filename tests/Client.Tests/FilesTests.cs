@@ -51,6 +51,7 @@ public sealed class FilesTests : IDisposable
         (StoreAddress address, Dictionary<string, string?> cluster) = await StoreAsync("laptop");
         Ran submitted = (await Cli.RunAsync(cluster, "submit", _sweep)).Expect(ExitCode.Done);
         Assert.Contains("5 files, ", submitted.Error, StringComparison.Ordinal);
+        Assert.Contains("Carries 5 files, ", (await Cli.RunAsync(cluster, "show", "1")).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
 
         // One is another file by now, the others are gone with the sweep's own file.
         File.Delete(_sweep);

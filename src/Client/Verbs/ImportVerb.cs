@@ -16,7 +16,7 @@ internal static class ImportVerb
             HelpName = "FILE", Description = "What 'experiments export ID --archive FILE' wrote",
         };
         Option<bool> again = new("--again") { Description = "Also where the sweep is there already: beside it, under a number of its own" };
-        return new Verb("import", "Bring a sweep from another store's archive into this one, with its traces")
+        return new Verb("import", "Bring a sweep from another store's archive into this one, with its traces and files")
         {
             Examples =
             [

@@ -21,6 +21,7 @@ internal static class SubmitVerb
             [
                 ("experiments submit my-sweep.yaml", "from any machine that reaches the cluster's Postgres"),
                 ("experiments submit scaling --set instances.repeats=9 --json", "a preset with one value changed; its number as JSON"),
+                ("experiments submit my-matrices.yaml", "over .npy files of this machine, which the silos need not see: they are stored with it"),
                 ("experiments submit small.yaml --priority 10", "before what the silos are at, which goes on at a twentieth until it is done"),
             ],
             Arguments = { sweep },

@@ -33,7 +33,7 @@ internal static class SweepOptions
 
     public static Option<bool> LeaveFiles() => new("--leave-files")
     {
-        Description = "Of a sweep over files: do not store them with it; whoever runs it must see the very same ones under the same paths",
+        Description = "Do not store the .npy files of a sweep over files with it: whoever runs it must then see the same ones under the same paths",
     };
 
     public static Argument<string> SweepId() => new("id")
