@@ -183,6 +183,25 @@ public sealed class FilesTests : IDisposable
         (await Cli.RunAsync(store, "run", "--trial", $"2/{Trials - 1}")).Expect(ExitCode.Done);
     }
 
+    [Fact]
+    public async Task One_trial_of_a_kernel_of_ones_own_on_files_that_are_gone_runs_again_where_the_kernel_is()
+    {
+        (_, Dictionary<string, string?> store) = await StoreAsync("here");
+        string sweep = _folder.Write("own.yaml", """
+            name: own
+            seed: 1
+            instances: {family: files, folder: data, n: 32, d: 4}
+            kernels: [{kernel: exact, precision: float64}, {kernel: window, half_width: 4, precision: float64}]
+            measure: {rounds: 1, min_time: 0s, max_noise: 0}
+            """);
+        (await Cli.RunAsync(store, "run", sweep, "--plugins", PlugInTests.Folder)).Expect(ExitCode.Done);
+        Directory.Delete(Data, recursive: true);
+        JsonNode again = JsonNode.Parse((await Cli.RunAsync(store, "run", "--trial", "1/1", "--plugins", PlugInTests.Folder, "--json")).Expect(ExitCode.Done).Out)!;
+        Assert.StartsWith("window ", (string)again["kernel"]!, StringComparison.Ordinal);
+        Assert.True((bool)again["same_digest"]!);
+        Assert.Contains("--plugins", (await Cli.RunAsync(store, "run", "--trial", "1/1")).ExpectRefusal(ExitCode.Invalid), StringComparison.Ordinal);
+    }
+
     /// <summary>Nobody has to have the files of a sweep that came from elsewhere, or that was submitted a year ago.</summary>
     [Fact]
     public async Task A_sweep_whose_folder_is_gone_is_extended_by_what_it_carries_and_by_files_that_are_new()
