@@ -65,14 +65,7 @@ public sealed class FilesTests : IDisposable
         {
             for (int i = 0; i < 2; i++)
             {
-                silos.Add(await Child.StartAsync(
-                    new Dictionary<string, string?>
-                    {
-                        ["EXPERIMENTS_POSTGRES"] = address.Owner, ["HOME"] = _folder.Path, ["XDG_CONFIG_HOME"] = _folder.Path,
-                        ["EXPERIMENTS_FILES_CACHE"] = _folder.File($"cache-{i}"), ["EXPERIMENTS_FILES_CACHE_SIZE"] = "1MiB",
-                    },
-                    "dotnet", Path.Combine(AppContext.BaseDirectory, "experiments.dll"), "silo", "--port", "0", "--lanes", "1",
-                    "--redis", string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{redis.Port}")));
+                silos.Add(await SiloAsync(address, redis, $"cache-{i}"));
             }
 
             await DoneAsync(cluster);
@@ -98,6 +91,36 @@ public sealed class FilesTests : IDisposable
         Ran again = (await Cli.RunAsync(cluster, "run", "--trial", "1/5")).Expect(ExitCode.Done);
         Assert.Contains("The gradient has the same bits.", again.Out, StringComparison.Ordinal);
         Assert.NotEmpty(Directory.GetFiles(Path.Combine(cluster["XDG_CACHE_HOME"]!, "experiments", "files")));
+    }
+
+    [Fact]
+    public async Task A_silo_that_dies_while_it_fetches_loses_nothing_and_its_half_of_a_file_is_never_read()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        (_, Dictionary<string, string?> here) = await StoreAsync("here");
+        (await Cli.RunAsync(here, "run", _sweep)).Expect(ExitCode.Done);
+        (StoreAddress address, Dictionary<string, string?> cluster) = await StoreAsync("laptop");
+        (await Cli.RunAsync(cluster, "submit", _sweep)).Expect(ExitCode.Done);
+        Directory.Delete(Data, recursive: true);
+        await using RedisServer redis = await RedisServer.StartAsync();
+        await using (Child dying = await SiloAsync(address, redis, "cache", ("EXPERIMENTS_FAILPOINT", "mid-fetch:3")))
+        {
+            Assert.Equal(137, await dying.EndAsync(TimeSpan.FromMinutes(2)));
+        }
+
+        string[] left = Directory.GetFiles(_folder.File("cache"));
+        Assert.Equal((3, 1), (left.Length, left.Count(f => f.EndsWith(".part", StringComparison.Ordinal))));
+        await using (Child silo = await SiloAsync(address, redis, "cache"))
+        {
+            await DoneAsync(cluster);
+        }
+
+        Assert.Equal(
+            (await Cli.RunAsync(here, "query", Digests, "--csv")).Expect(ExitCode.Done).Out,
+            (await Cli.RunAsync(cluster, "query", Digests, "--csv")).Expect(ExitCode.Done).Out);
+
+        // What had come was not fetched again.
+        Assert.Equal(5, Directory.GetFiles(_folder.File("cache")).Count(f => !f.EndsWith(".part", StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -276,6 +299,23 @@ public sealed class FilesTests : IDisposable
         Assert.Contains(
             "EXPERIMENTS_FILES_CACHE_SIZE: files_cache_size is 'plenty'; a size such as 50GiB is needed.",
             (await Cli.RunAsync(store, "run", _sweep)).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
+    }
+
+    private Task<Child> SiloAsync(StoreAddress address, RedisServer redis, string cache, params (string Name, string Value)[] more)
+    {
+        Dictionary<string, string?> environment = new()
+        {
+            ["EXPERIMENTS_POSTGRES"] = address.Owner, ["HOME"] = _folder.Path, ["XDG_CONFIG_HOME"] = _folder.Path,
+            ["EXPERIMENTS_FILES_CACHE"] = _folder.File(cache), ["EXPERIMENTS_FILES_CACHE_SIZE"] = "1MiB",
+        };
+        foreach ((string name, string value) in more)
+        {
+            environment[name] = value;
+        }
+
+        return Child.StartAsync(
+            environment, "dotnet", Path.Combine(AppContext.BaseDirectory, "experiments.dll"), "silo", "--port", "0", "--lanes", "1",
+            "--redis", string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{redis.Port}"));
     }
 
     /// <summary>Another draw of the matrices, in a folder of its own.</summary>

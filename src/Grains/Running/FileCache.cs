@@ -48,17 +48,17 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
     public LocatedFiles Locate(InstanceSpec instance, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(instance);
-        List<(InstanceFile File, StoredFile Stored)> wanted = [];
+        List<(InstanceFile File, StoredFile Stored)>? wanted = null;
         foreach (InstanceFile file in instance.Files)
         {
             // Where the submitter works, or on a file system that is shared.
             if (!FilesFamily.Holds(file.Path, file.Content) && Find(file, cancellation) is StoredFile stored)
             {
-                wanted.Add((file, stored));
+                (wanted ??= []).Add((file, stored));
             }
         }
 
-        if (wanted.Count == 0)
+        if (wanted is null)
         {
             return LocatedFiles.InPlace;
         }
@@ -204,6 +204,7 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
                 byte[] piece = source.FindPieceAsync(stored.Content, number, cancellation).GetAwaiter().GetResult() ?? [];
                 hash.AppendData(piece);
                 to.Write(piece);
+                Failpoints.Hit(Failpoints.MidFetch);
             }
 
             if (to.Length != stored.Bytes || Convert.ToHexStringLower(hash.GetHashAndReset()) != stored.Sha256)
