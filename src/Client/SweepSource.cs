@@ -46,13 +46,14 @@ public sealed record SweepSource(string Name, string Text, string Folder)
             : new($"{name} with --set", WithOverrides(name, text, overrides), folder);
     }
 
-    /// <summary>A stored sweep's file, with changes. Its folder is not known: relative ones in it are relative to where the command runs.</summary>
+    /// <summary>A stored sweep's file, with changes. Its folder is not known: relative ones in it that the sweep does not have are relative to where the command runs.</summary>
     /// <exception cref="CommandException">An override does not fit.</exception>
     public static SweepSource Of(string name, string text, IReadOnlyList<string> overrides) => overrides.Count == 0
         ? new(name, text, ".")
         : new($"{name} with --set", WithOverrides(name, text, overrides), ".");
 
-    public SweepSpec Parse(Catalog catalog) => SweepFile.Parse(Text, Name, Folder, catalog);
+    /// <param name="of">The stored sweep whose file this is; null for a file of its own.</param>
+    public SweepSpec Parse(Catalog catalog, SweepSpec? of = null) => SweepFile.Parse(Text, Name, Folder, catalog, of);
 
     private static CommandException NotFound(string given)
     {

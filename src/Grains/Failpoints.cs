@@ -10,6 +10,7 @@ namespace Experiments.Grains;
 internal static class Failpoints
 {
     public const string AfterLease = "after-lease";
+    public const string MidFetch = "mid-fetch";
     public const string MidShard = "mid-shard";
     public const string BeforeCommit = "before-commit";
     public const string AfterCommit = "after-commit";

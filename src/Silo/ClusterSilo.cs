@@ -49,6 +49,9 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
     /// <summary>As of <see cref="RuntimeOptions"/>.</summary>
     public IsolationOptions? Isolation { get; init; }
 
+    /// <summary>Where the files that sweeps carry are kept.</summary>
+    public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
+
     /// <summary>The log, as JSON lines on standard error; false for plain lines.</summary>
     public bool JsonLog { get; init; }
 }
@@ -183,7 +186,7 @@ public sealed class ClusterSilo : IAsyncDisposable
             silo.AddExperimentsRuntime(new RuntimeOptions(
                 store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns, memory, attends: true), memory, options.Lanes)
             {
-                Worker = worker, Isolation = options.Isolation,
+                Worker = worker, Isolation = options.Isolation, Files = options.Files,
             });
             silo.Services.AddSingleton<SweepAttendant>();
             silo.Services.AddHostedService(s => s.GetRequiredService<SweepAttendant>());

@@ -31,6 +31,9 @@ public sealed record LocalSiloOptions(int? Lanes = null, bool Verbose = false)
     public IsolationOptions? Isolation { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where the files that sweeps carry are kept.</summary>
+    public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 }
 
 /// <summary>One silo and its client in this process, listening on one loopback port, for <c>experiments run</c>.</summary>
@@ -80,6 +83,7 @@ public sealed class LocalSilo : IAsyncDisposable
                 Worker = options.Worker,
                 Isolation = options.Isolation,
                 Time = options.Time,
+                Files = options.Files,
             });
         });
 

@@ -18,6 +18,9 @@ public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench
     public IsolationOptions? Isolation { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where the files that sweeps carry are kept.</summary>
+    public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 }
 
 public static class RuntimeHosting
@@ -39,6 +42,9 @@ public static class RuntimeHosting
         services.AddSingleton(_ => new ComputePool(options.Lanes ?? ComputePool.DefaultLanes));
         services.AddSingleton(_ => options.Memory);
         services.AddSingleton<IReferenceLibrary, StoredReferences>();
+        services.AddSingleton(options.Files);
+        services.AddSingleton<IFileSource, StoredFiles>();
+        services.AddSingleton<IFileLibrary, FileCache>();
         services.AddSingleton<ShardRunner>();
         if (options.Isolation is IsolationOptions isolation)
         {
@@ -52,6 +58,15 @@ public static class RuntimeHosting
         services.AddSingleton<SweepWorker>();
         services.AddHostedService(s => s.GetRequiredService<SweepWorker>());
         return silo;
+    }
+
+    private sealed class StoredFiles(StoreHandle stores) : IFileSource
+    {
+        public async Task<StoredFile?> FindAsync(Guid content, CancellationToken cancellation) =>
+            await (await stores.GetAsync(cancellation)).FindFileAsync(content, cancellation);
+
+        public async Task<byte[]?> FindPieceAsync(Guid content, int number, CancellationToken cancellation) =>
+            await (await stores.GetAsync(cancellation)).FindFilePieceAsync(content, number, cancellation);
     }
 
     private sealed class StoredReferences(StoreHandle stores) : IReferenceLibrary

@@ -215,7 +215,7 @@ public sealed class ArchiveTests(StoredSweep stored) : IClassFixture<StoredSweep
         foreach (string[] line in (string[][])
             [["run", "quickstart", "--trial", "1/2"], ["run", "--trial", "1/2", "--name", "x"], ["run", "--trial", "1/2", "--set", "seed=1"]])
         {
-            Assert.Contains("leave FILE|PRESET, --name, --lanes, --set and --priority out", (await Cli.RunAsync(line)).ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
+            Assert.Contains("leave FILE|PRESET, --name, --lanes, --set, --priority and --leave-files out", (await Cli.RunAsync(line)).ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
         }
 
         foreach (string given in (string[])["3", "3/", "/3", "3/x", "3/-1"])

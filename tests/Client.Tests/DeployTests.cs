@@ -164,7 +164,7 @@ public sealed partial class DeployTests
         Assert.Equal(PostgresErrorCodes.ReadOnlySqlTransaction,
             (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, "DELETE FROM experiments.sweep"))).SqlState);
         await RowsAsync(looking, "SET default_transaction_read_only = off");
-        foreach (string beyond in (string[])["DELETE FROM experiments.sweep", "SELECT lo_create(0)", "CREATE TEMPORARY TABLE mine (x int)"])
+        foreach (string beyond in (string[])["DELETE FROM experiments.sweep", "SELECT lo_create(0)", "CREATE TEMPORARY TABLE mine (x int)", "SELECT data FROM experiments.file_piece"])
         {
             Assert.Equal(PostgresErrorCodes.InsufficientPrivilege, (await Assert.ThrowsAsync<PostgresException>(() => RowsAsync(looking, beyond))).SqlState);
         }

@@ -247,8 +247,8 @@ public sealed class IsolationTests : IDisposable
         ShardLease lease = new(1, 0, 1, 0, expansion.ProductSize, 0, trials, 0) { Deaths = deaths };
         using MemoryBudget memory = new(1L << 30);
         using ComputePool pool = new(1);
-        using IsolatedRunner isolated = new(options ?? Options(), memory, TimeProvider.System);
-        ShardHost host = new(pool, new ShardRunner(workbench, memory, new NoReferences(), TimeProvider.System), isolated);
+        using IsolatedRunner isolated = new(options ?? Options(), memory, new InPlace(), TimeProvider.System);
+        ShardHost host = new(pool, new ShardRunner(workbench, memory, new NoReferences(), new InPlace(), TimeProvider.System), isolated);
         ShardRun run = new(SweepPlan.Of(1, spec.ToJson(), catalog), lease, new HashSet<long>(), cancel?.Token ?? TestContext.Current.CancellationToken);
         host.Expect(run);
         host.Begin(lease, default);
@@ -303,6 +303,11 @@ public sealed class IsolationTests : IDisposable
             Assert.True(watch.Elapsed < TimeSpan.FromSeconds(20), "It is left behind.");
             await Task.Delay(50, TestContext.Current.CancellationToken);
         }
+    }
+
+    private sealed class InPlace : IFileLibrary
+    {
+        public LocatedFiles Locate(InstanceSpec instance, CancellationToken cancellation) => LocatedFiles.InPlace;
     }
 
     private sealed class NoReferences : IReferenceLibrary

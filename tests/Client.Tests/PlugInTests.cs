@@ -16,7 +16,7 @@ public sealed class PlugInTests : IAsyncLifetime
     private static readonly string Configuration =
         Path.GetFileName(Path.GetDirectoryName(AppContext.BaseDirectory.TrimEnd(Path.DirectorySeparatorChar))!);
 
-    private static readonly string Folder =
+    internal static readonly string Folder =
         Path.Combine(ReadmeTests.Root, "tests", "Plugins.Sample", "bin", Configuration, "net10.0");
 
     private static readonly string Assembly = Path.Combine(Folder, "Experiments.Plugins.Sample.dll");

@@ -42,7 +42,7 @@ public sealed class ShardRunnerTests
             {
                 HandOn = (free, cores) => taken(free!.Value),
             };
-            return new ShardRunner(workbench, memory, new TestWorkbench.NoReferences(), TimeProvider.System).Run(run, pool.Lanes[0]);
+            return new ShardRunner(workbench, memory, new TestWorkbench.NoReferences(), new TestWorkbench.InPlace(), TimeProvider.System).Run(run, pool.Lanes[0]);
         }
     }
 
@@ -371,7 +371,7 @@ public sealed class ShardRunnerTests
         using ComputePool pool = new(1);
         using MemoryBudget memory = new(1L << 32);
         ShardRun run = new(Plan([Trial("low-rank")]), new ShardLease(1, 0, 1, 0, 1, 0, 1, 0), new HashSet<long>(), cancel.Token);
-        ShardRunner runner = new(With(kernel), memory, new NoReferences(), TimeProvider.System);
+        ShardRunner runner = new(With(kernel), memory, new NoReferences(), new InPlace(), TimeProvider.System);
 
         Assert.ThrowsAny<OperationCanceledException>(() => runner.Run(run, pool.Lanes[0]));
         Assert.Equal(0, run.Done + run.Failed + run.Skipped);

@@ -28,14 +28,14 @@ internal static class TestWorkbench
 
     public static ShardResult Run(
         Workbench workbench, SweepPlan plan, int instances = 1, IReadOnlySet<long>? stored = null,
-        IReferenceLibrary? references = null, int? trials = null)
+        IReferenceLibrary? references = null, int? trials = null, IFileLibrary? files = null)
     {
         using ComputePool pool = new(1);
         using MemoryBudget memory = new(1L << 32);
         int each = trials ?? plan.At(0)!.Trials.Count;
         ShardRun run = new(
             plan, new ShardLease(1, 0, 1, 0, instances, 100, instances * each, 0), stored ?? new HashSet<long>(), CancellationToken.None);
-        return new ShardRunner(workbench, memory, references ?? new NoReferences(), TimeProvider.System).Run(run, pool.Lanes[0]);
+        return new ShardRunner(workbench, memory, references ?? new NoReferences(), files ?? new InPlace(), TimeProvider.System).Run(run, pool.Lanes[0]);
     }
 
     /// <summary>A family whose entries count up from the key; 'poison' puts a NaN in.</summary>
@@ -60,6 +60,11 @@ internal static class TestWorkbench
                 request.N, request.D, a1, Matrix(request.N, 2), Matrix(request.N, 3), Matrix(request.N, 4),
                 Matrix(request.D, 5), Matrix(request.D, 6));
         }
+    }
+
+    public sealed class InPlace : IFileLibrary
+    {
+        public LocatedFiles Locate(InstanceSpec instance, CancellationToken cancellation) => LocatedFiles.InPlace;
     }
 
     public sealed class NoReferences : IReferenceLibrary

@@ -1,5 +1,6 @@
 using System.Globalization;
 using Experiments.Client.Terminals;
+using Experiments.Grains.Running;
 using Experiments.Results.Sweeps;
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
@@ -32,13 +33,17 @@ public sealed class ClientSettings
         ("silo_tls_authority", "EXPERIMENTS_SILO_TLS_AUTHORITY", "file of who signs the cluster's certificates (PEM)"),
         ("silo_json_log", "EXPERIMENTS_SILO_JSON_LOG", "true logs JSON lines"),
         ("plugins", "EXPERIMENTS_PLUGINS", "folders of kernels and families of one's own; several are joined as in PATH"),
+        ("files_cache", "EXPERIMENTS_FILES_CACHE", "folder for the files that sweeps carry, where trials run; none: in the user's cache"),
+        ("files_cache_size", "EXPERIMENTS_FILES_CACHE_SIZE", "what may lie in it, such as 50GiB; none: 16GiB"),
         ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "where traces also go by OTLP"),
         ("color", "EXPERIMENTS_COLOR", "false turns colours off, as NO_COLOR does"),
     ];
 
     private readonly Dictionary<string, Setting> _values = [];
 
-    private ClientSettings(string file) => File = file;
+    private readonly Func<string, string?> _environment;
+
+    private ClientSettings(string file, Func<string, string?> environment) => (File, _environment) = (file, environment);
 
     /// <summary>Where the file is, or would be.</summary>
     public string File { get; }
@@ -65,6 +70,18 @@ public sealed class ClientSettings
 
     public bool? SiloJsonLog => Parsed("silo_json_log", text => bool.TryParse(text, out bool on) ? on : (bool?)null, "true or false");
 
+    /// <summary>Where the files that sweeps carry are kept when trials run here.</summary>
+    public FileCacheOptions FilesCache
+    {
+        get
+        {
+            FileCacheOptions cache = FileCacheOptions.Of(_environment);
+            return new FileCacheOptions(
+                _values["files_cache"].Value is string folder ? Path.GetFullPath(folder) : cache.Folder,
+                Parsed("files_cache_size", SweepFile.SizeOf, "a size such as 50GiB") ?? cache.MostBytes);
+        }
+    }
+
     public bool? Color => Parsed("color", text => bool.TryParse(text, out bool on) ? on : (bool?)null, "true or false");
 
     public Setting this[string key] => _values[key];
@@ -73,7 +90,7 @@ public sealed class ClientSettings
     /// <exception cref="CommandException">The file cannot be read, or holds an unknown key.</exception>
     public static ClientSettings Load(Terminal terminal, IReadOnlyDictionary<string, string?> commandLine)
     {
-        ClientSettings settings = new(FileOf(terminal.Environment));
+        ClientSettings settings = new(FileOf(terminal.Environment), terminal.Environment);
         Dictionary<string, string> file = ReadFile(settings.File, terminal.Environment("EXPERIMENTS_CONFIG") is { Length: > 0 });
         foreach ((string key, string variable, _) in Known)
         {

@@ -15,11 +15,13 @@ internal sealed class SweepCreation
     private readonly Task<SweepCounts> _counting;
     private readonly string _name;
     private readonly int _priority;
+    private readonly IReadOnlyList<CarriedFile> _files;
     private readonly Terminal _terminal;
 
     /// <summary>Reads the file. A mistyped key costs no server.</summary>
     /// <param name="name">Instead of what the file says, or null.</param>
-    public SweepCreation(Invocation invocation, string file, string[]? set, string? name, int priority)
+    /// <param name="leaveFiles">The files that it is over are not stored with it.</param>
+    public SweepCreation(Invocation invocation, string file, string[]? set, string? name, int priority, bool leaveFiles)
     {
         _terminal = invocation.Terminal;
         _priority = priority;
@@ -33,6 +35,7 @@ internal sealed class SweepCreation
                 + "1 to 200 characters on one line are needed.");
         }
 
+        _files = FilesOf(_spec, leaveFiles);
         _expansion = new SweepExpansion(_spec, catalog);
         _counting = Task.Run(() => _expansion.Count(invocation.Cancellation), invocation.Cancellation);
     }
@@ -49,6 +52,22 @@ internal sealed class SweepCreation
         }
     }
 
+    /// <summary>What goes into the store with a sweep.</summary>
+    /// <exception cref="CommandException">It is more than a sweep carries.</exception>
+    public static IReadOnlyList<CarriedFile> FilesOf(SweepSpec spec, bool leaveFiles) => leaveFiles ? []
+        : CarriedFile.Refusal(spec.Files) is string refusal
+            ? throw CommandException.Invalid($"{refusal} With --leave-files it carries none, and whoever runs it must see them under the same paths.")
+            : spec.Files;
+
+    /// <summary>Said before they are stored: gigabytes take a while.</summary>
+    public static void TellOf(Terminal terminal, IReadOnlyList<CarriedFile> files)
+    {
+        if (files.Count > 0)
+        {
+            terminal.Notice($"{Format.Count(files.Count, "file")}, {Format.Bytes(files.Sum(f => (double)f.Bytes))}, {(files.Count == 1 ? "goes" : "go")} into the store with it.");
+        }
+    }
+
     public async Task<Prepared> StoreAsync(ResultStore store, CancellationToken cancellation)
     {
         SweepCounts counts = await _counting;
@@ -57,6 +76,7 @@ internal sealed class SweepCreation
             throw CommandException.Invalid($"{_source.Name} holds no trial: its 'where' leaves every one out.");
         }
 
+        TellOf(_terminal, _files);
         ActivityContext trace = new(
             ActivityTraceId.CreateRandom(), ActivitySpanId.CreateRandom(), ActivityTraceFlags.Recorded);
         long id = await store.CreateSweepAsync(
@@ -65,6 +85,7 @@ internal sealed class SweepCreation
                 $"00-{trace.TraceId}-{trace.SpanId}-01", BuildCommit)
             {
                 Priority = _priority,
+                Files = _files,
             },
             _expansion.Shards(new CostModel { MeasuredRates = await store.MeasuredRatesAsync(cancellation) }, cancellation), cancellation);
         _terminal.Notice($"Sweep {id}, '{_name}': {Format.Count(counts.Trials, "trial")} on "

@@ -31,6 +31,7 @@ internal static class SweepRunner
             Workbench = invocation.Workbench,
             PlugIns = invocation.PlugIns,
             Isolation = IsolatedVerb.OptionsOf(invocation),
+            Files = invocation.Settings.FilesCache,
         };
         Task<StoreAddress> address = Task.Run(() => Stores.LocateAsync(invocation, cancellation), cancellation);
         Task<ResultStore> opening = OpenAsync(address, cancellation);

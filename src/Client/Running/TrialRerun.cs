@@ -60,7 +60,8 @@ internal static class TrialRerun
         NodeRow? node = await store.FindNodeAsync((int)stored["node_id"]!, cancellation);
         invocation.Terminal.Notice($"Running trial {trial} of sweep {sweepId} again: {place.Trial} on {Describe.Instance(place.Instance.Instance)}. "
             + "Nothing is stored.");
-        TrialOutcome now = await ComputeAsync(invocation, place, trial, cancellation);
+        await using SweepFiles files = new(invocation);
+        TrialOutcome now = await ComputeAsync(invocation, files.Beside(store), place, trial, cancellation);
         Comparison comparison = Compare(stored, now, FactsOf(node?.Facts), FactsOf(NodeFacts.OfThisProcess(null, invocation.PlugIns).Facts));
         Write(invocation, sweep, trial, place, stored, now, comparison);
         return comparison.Verdict is Verdict.Failed or Verdict.Differs ? ExitCode.SomeFailed : ExitCode.Done;
@@ -131,7 +132,7 @@ internal static class TrialRerun
     /// <summary>What a lane makes of a shard that lacks only this trial: its instance drawn, its reference computed, the trial called and
     /// timed, and beside it the exact trials of its instance, as the runner does for whoever comes later.</summary>
     private static async Task<TrialOutcome> ComputeAsync(
-        Invocation invocation, Place place, long trial, CancellationToken cancellation)
+        Invocation invocation, IFileSource files, Place place, long trial, CancellationToken cancellation)
     {
         // As a shard whose only trial it is.
         ShardLease lease = new(
@@ -141,7 +142,8 @@ internal static class TrialRerun
         };
         using MemoryBudget memory = MemoryBudget.OfThisMachine();
         using ComputePool pool = new(1);
-        ShardRunner runner = new(invocation.Workbench, memory, new NoReferences(), invocation.Terminal.Clock);
+        using FileCache cache = new(invocation.Settings.FilesCache, files, invocation.Terminal.Clock);
+        ShardRunner runner = new(invocation.Workbench, memory, new NoReferences(), cache, invocation.Terminal.Clock);
         ShardHost host = new(pool, runner);
         ShardRun run = new(place.Plan, lease, new HashSet<long>(), cancellation);
         host.Expect(run);

@@ -21,17 +21,20 @@ internal static class SummaryReport
     {
         Summary summary = new(await store.SummariseAsync(id, cancellation)
             ?? throw CommandException.Invalid($"There is no sweep '{id}' any more: it was deleted just now."));
+        IReadOnlyList<StoredFile> files = await store.FilesOfSweepAsync(id, cancellation);
         if (invocation.Json)
         {
-            JsonOutput.Write(invocation.Terminal.Out, ToJson(summary));
+            JsonObject json = ToJson(summary);
+            json["files"] = new JsonArray([.. files.Select(f => new JsonObject { ["sha256"] = f.Sha256, ["bytes"] = f.Bytes })]);
+            JsonOutput.Write(invocation.Terminal.Out, json);
         }
         else
         {
-            Write(invocation.Terminal, summary);
+            Write(invocation.Terminal, summary, files);
         }
     }
 
-    private static void Write(Terminal terminal, Summary summary)
+    private static void Write(Terminal terminal, Summary summary, IReadOnlyList<StoredFile> files)
     {
         TextWriter output = terminal.Out;
         SweepFacts facts = summary.Stored.Facts;
@@ -47,6 +50,11 @@ internal static class SummaryReport
             + $"{Format.Count(sweep.Done)} done, {Format.Count(sweep.Failed)} failed, {Format.Count(sweep.Skipped)} skipped. "
             + $"Created {Format.Time(sweep.CreatedAt)}"
             + (sweep.FinishedAt is DateTimeOffset finished ? $", finished after {Format.Duration(finished - sweep.CreatedAt)}." : "."));
+        if (files.Count > 0)
+        {
+            output.WriteLine($"Carries {Format.Count(files.Count, "file")}, {Format.Bytes(files.Sum(f => (double)f.Bytes))}");
+        }
+
         foreach (NodeShare node in summary.Stored.Nodes)
         {
             output.WriteLine($"Ran on {Format.Shown($"{node.Node.Host}: {Describe(node.Node.Facts)}")}");

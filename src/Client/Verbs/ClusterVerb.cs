@@ -66,6 +66,9 @@ internal static class ClusterVerb
         }
 
         // A silo stands in another folder than whoever starts it.
+        // Relative to where this command runs, as its plug-ins are.
+        (environment["EXPERIMENTS_FILES_CACHE"], long most) = invocation.Settings.FilesCache;
+        environment["EXPERIMENTS_FILES_CACHE_SIZE"] = most.ToString(CultureInfo.InvariantCulture);
         if (invocation.Settings.PlugIns.Value is string plugins)
         {
             _ = invocation.PlugIns; // What cannot be loaded is told here, not in the log of each silo.

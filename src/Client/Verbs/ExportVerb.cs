@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text;
+using Experiments.Client.Running;
 using Experiments.Client.Terminals;
 using Experiments.Results.Archives;
 using Experiments.Results.Store;
@@ -18,8 +19,9 @@ internal static class ExportVerb
         Option<string> output = new("--output", "-o") { HelpName = "FILE", Description = "Where to; none: standard output (not for parquet)" };
         Option<string> archive = new("--archive")
         {
-            HelpName = "FILE", Description = "Instead: all that is stored of the sweep, traces too, as a zip file for 'experiments import'",
+            HelpName = "FILE", Description = "Instead: all that is stored of the sweep, traces and files too, as a zip file for 'experiments import'",
         };
+        Option<bool> without = new("--without-files") { Description = "With --archive: leave out the files that the sweep carries" };
         return new Verb("export", "Write a sweep's trials as CSV, JSON or Parquet, or all of it as an archive")
         {
             Examples =
@@ -30,7 +32,7 @@ internal static class ExportVerb
                 ("experiments export 12 --archive sweep-12.zip", "everything of sweep 12, to import into another store"),
             ],
             Arguments = { id },
-            Options = { format, output, archive },
+            Options = { format, output, archive, without },
         }.Runs(terminal, async invocation =>
         {
             if (invocation.Value(archive) is string whole)
@@ -40,8 +42,13 @@ internal static class ExportVerb
                     throw CommandException.Invalid("--archive has a format and a file of its own: leave --format and --output out.");
                 }
 
-                await ArchiveAsync(invocation, invocation.Value(id), whole);
+                await ArchiveAsync(invocation, invocation.Value(id), whole, invocation.Value(without));
                 return ExitCode.Done;
+            }
+
+            if (invocation.Value(without))
+            {
+                throw CommandException.Invalid("--without-files is for --archive FILE: trials alone never have the sweep's files with them.");
             }
 
             string? file = invocation.Value(output);
@@ -91,23 +98,26 @@ internal static class ExportVerb
         });
     }
 
-    private static async Task ArchiveAsync(Invocation invocation, string id, string file)
+    private static async Task ArchiveAsync(Invocation invocation, string id, string file, bool withoutFiles)
     {
         CancellationToken cancellation = invocation.Cancellation;
         AtomicFile.CheckPlace(file, "--archive");
         await using ResultStore store = await Stores.OpenReaderAsync(invocation);
         long sweep = await Stores.FindSweepAsync(store, id, cancellation);
+        await using SweepFiles files = new(invocation);
         ArchiveManifest? manifest = null;
         long bytes = 0;
         await AtomicFile.WriteAsync(file, "--archive", async temporary =>
         {
             await using FileStream stream = new(temporary, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, 1 << 16);
-            manifest = await store.ExportArchiveAsync(sweep, stream, NodeFacts.Build, cancellation)
+            manifest = await store.ExportArchiveAsync(
+                sweep, stream, NodeFacts.Build, async () => withoutFiles ? null : await files.OpenAsync("--without-files leaves them out"), cancellation)
                 ?? throw CommandException.Invalid($"There is no sweep '{sweep}' any more: it was deleted just now.");
             bytes = stream.Length;
         });
         invocation.Terminal.Notice($"Sweep {sweep}, '{manifest!.Name}', {manifest.State}: {Format.Count(manifest.Stored)} of "
-            + $"{Format.Count(manifest.Trials, "trial")} with all that belongs to them in {file}, {Format.Bytes(bytes)}.");
+            + $"{Format.Count(manifest.Trials, "trial")} with all that belongs to them in {file}, {Format.Bytes(bytes)}"
+            + (manifest.Files.Count == 0 ? "." : $"; {Format.Count(manifest.Files.Count, "file")} that it carries among it."));
     }
 
     private static async Task<long> WriteAsync(

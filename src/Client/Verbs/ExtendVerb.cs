@@ -20,6 +20,7 @@ internal static class ExtendVerb
         Option<int?> lanes = LifeVerbs.Lanes();
         Option<bool> submit = LifeVerbs.Submit();
         Option<int?> priority = LifeVerbs.Priority();
+        Option<bool> leave = SweepOptions.LeaveFiles();
         return new Verb("extend", "Add repeats, values or kernels to a sweep and run the new trials, and no others")
         {
             Examples =
@@ -29,15 +30,15 @@ internal static class ExtendVerb
                 ("experiments extend 12 longer.yaml --submit", "what the file has beyond the sweep, on the cluster's silos"),
             ],
             Arguments = { id, file },
-            Options = { set, lanes, submit, priority, GlobalOptions.Plugins, GlobalOptions.Json },
+            Options = { set, lanes, submit, priority, leave, GlobalOptions.Plugins, GlobalOptions.Json },
         }.Runs(terminal, invocation => LifeVerbs.GoOnAsync(
             invocation, invocation.Value(submit), invocation.Value(lanes),
             (store, cancellation) => PrepareAsync(
-                invocation, store, invocation.Value(id), invocation.Value(file), invocation.Value(set) ?? [], invocation.Value(submit), invocation.Value(priority), cancellation)));
+                invocation, store, invocation.Value(id), invocation.Value(file), invocation.Value(set) ?? [], invocation.Value(submit), invocation.Value(priority), invocation.Value(leave), cancellation)));
     }
 
     private static async Task<Prepared> PrepareAsync(
-        Invocation invocation, ResultStore store, string given, string? file, string[] set, bool submit, int? priority, CancellationToken cancellation)
+        Invocation invocation, ResultStore store, string given, string? file, string[] set, bool submit, int? priority, bool leaveFiles, CancellationToken cancellation)
     {
         if (file is null && set.Length == 0)
         {
@@ -47,7 +48,9 @@ internal static class ExtendVerb
 
         SweepRow sweep = await LifeVerbs.RowAsync(store, given, cancellation);
         SweepSource source = file is null ? SweepSource.Of($"the file of sweep {sweep.Id}", sweep.Source, set) : SweepSource.Find(file, set);
-        SweepSpec longer = source.Parse(invocation.Catalog);
+        SweepSpec before = SweepSpec.FromJson(sweep.Specification);
+        SweepSpec longer = source.Parse(invocation.Catalog, file is null ? before : null);
+        IReadOnlyList<CarriedFile> files = SweepCreation.FilesOf(longer, leaveFiles);
         SweepExtension extension;
         try
         {
@@ -56,7 +59,7 @@ internal static class ExtendVerb
             CostModel model = new() { MeasuredRates = await store.MeasuredRatesAsync(cancellation) };
             extension = await Task.Run(
                 () => SweepExtension.Of(
-                    SweepSpec.FromJson(sweep.Specification), longer, invocation.Catalog, model, sweep.Shards, sweep.Trials, cancellation),
+                    before, longer, invocation.Catalog, model, sweep.Shards, sweep.Trials, cancellation),
                 cancellation);
         }
         catch (ArgumentException fault)
@@ -77,7 +80,11 @@ internal static class ExtendVerb
         }
 
         ExtendedSweep extended = new(
-            sweep.SpecificationHash, longer.ToJson(), longer.Hash, source.Text, extension.Instances, extension.Shards);
+            sweep.SpecificationHash, longer.ToJson(), longer.Hash, source.Text, extension.Instances, extension.Shards)
+        {
+            Files = files,
+        };
+        SweepCreation.TellOf(invocation.Terminal, files);
         if (!await store.ExtendSweepAsync(sweep.Id, extended, cancellation))
         {
             throw CommandException.Invalid($"Sweep {sweep.Id} was extended or deleted by somebody else just now; look at it, and extend it again.");

@@ -16,7 +16,7 @@ internal static class ImportVerb
             HelpName = "FILE", Description = "What 'experiments export ID --archive FILE' wrote",
         };
         Option<bool> again = new("--again") { Description = "Also where the sweep is there already: beside it, under a number of its own" };
-        return new Verb("import", "Bring a sweep from another store's archive into this one, with its traces")
+        return new Verb("import", "Bring a sweep from another store's archive into this one, with its traces and files")
         {
             Examples =
             [
@@ -75,11 +75,13 @@ internal static class ImportVerb
                 ["archived_state"] = SweepJson.Word(imported.Archived),
                 ["archived_at"] = JsonOutput.Time(manifest.TakenAt),
                 ["build"] = manifest.Build,
+                ["files"] = manifest.Files.Count,
             });
             return;
         }
 
-        output.WriteLine($"Sweep {imported.Id}, '{Format.Shown(imported.Name)}': {Format.Count(imported.Stored)} of {Format.Count(imported.Trials, "trial")} imported; "
+        string files = manifest.Files.Count == 0 ? "" : $", with {Format.Count(manifest.Files.Count, "file")}";
+        output.WriteLine($"Sweep {imported.Id}, '{Format.Shown(imported.Name)}': {Format.Count(imported.Stored)} of {Format.Count(imported.Trials, "trial")} imported{files}; "
             + $"it was sweep {manifest.SweepId} of its store.");
         if (imported.State == SweepState.Done)
         {

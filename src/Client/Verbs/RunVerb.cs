@@ -15,6 +15,7 @@ internal static class RunVerb
         Option<int?> priority = SweepOptions.Priority("0 if left out");
         Option<int?> lanes = SweepOptions.Integer("--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);
         Option<string[]> set = SweepOptions.Set();
+        Option<bool> leave = SweepOptions.LeaveFiles();
         Option<string> trial = new("--trial")
         {
             HelpName = "ID/TRIAL",
@@ -31,14 +32,14 @@ internal static class RunVerb
                 ("experiments run --trial 3/17", "trial 17 of sweep 3 again: does its gradient have the same bits here?"),
             ],
             Arguments = { sweep },
-            Options = { name, lanes, set, priority, trial, GlobalOptions.Plugins, GlobalOptions.Json },
+            Options = { name, lanes, set, priority, leave, trial, GlobalOptions.Plugins, GlobalOptions.Json },
         };
         verb.Validators.Add(result =>
         {
             bool alone = result.GetResult(trial) is not null;
-            if (alone && (result.GetResult(sweep) is { Tokens.Count: > 0 } || new Option[] { name, lanes, set, priority }.Any(o => result.GetResult(o) is { Implicit: false })))
+            if (alone && (result.GetResult(sweep) is { Tokens.Count: > 0 } || new Option[] { name, lanes, set, priority, leave }.Any(o => result.GetResult(o) is { Implicit: false })))
             {
-                result.AddError("--trial runs a trial as it is stored: leave FILE|PRESET, --name, --lanes, --set and --priority out.");
+                result.AddError("--trial runs a trial as it is stored: leave FILE|PRESET, --name, --lanes, --set, --priority and --leave-files out.");
             }
             else if (!alone && result.GetResult(sweep) is not { Tokens.Count: > 0 })
             {
@@ -52,7 +53,7 @@ internal static class RunVerb
                 return TrialRerun.RunAsync(invocation, again);
             }
 
-            SweepCreation creation = new(invocation, invocation.Value(sweep), invocation.Value(set), invocation.Value(name), invocation.Value(priority) ?? 0);
+            SweepCreation creation = new(invocation, invocation.Value(sweep), invocation.Value(set), invocation.Value(name), invocation.Value(priority) ?? 0, invocation.Value(leave));
             return SweepRunner.RunAsync(invocation, invocation.Value(lanes), creation.StoreAsync);
         });
     }

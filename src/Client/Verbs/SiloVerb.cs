@@ -81,6 +81,7 @@ internal static class SiloVerb
                 Workbench = invocation.Workbench,
                 PlugIns = invocation.PlugIns,
                 Isolation = IsolatedVerb.OptionsOf(invocation),
+                Files = settings.FilesCache,
                 JsonLog = invocation.Value(json) || settings.SiloJsonLog == true,
             });
         });

@@ -31,6 +31,11 @@ internal static class SweepOptions
             + $"-100 to 100, {otherwise}",
         -100, 100);
 
+    public static Option<bool> LeaveFiles() => new("--leave-files")
+    {
+        Description = "Do not store the .npy files of a sweep over files with it: whoever runs it must then see the same ones under the same paths",
+    };
+
     public static Argument<string> SweepId() => new("id")
     {
         HelpName = "ID",

@@ -55,7 +55,7 @@ public static class Describe
     {
         ArgumentNullException.ThrowIfNull(exception);
         string message = exception.Message.ReplaceLineEndings(" ");
-        return exception is ArgumentException or Kernels.AttentionGradient.KernelFailure
+        return exception is ArgumentException or InvalidDataException or Kernels.AttentionGradient.KernelFailure
             ? message
             : $"{exception.GetType().Name}: {message}";
     }

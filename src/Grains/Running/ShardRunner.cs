@@ -12,6 +12,7 @@ using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Instances;
 using Experiments.Kernels.Numbers;
 using Experiments.Results.Outcomes;
+using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
 
 namespace Experiments.Grains.Running;
@@ -22,11 +23,13 @@ namespace Experiments.Grains.Running;
 /// diagnostics, phases), then time the trials against each other in paired rounds. A trial that fails or is skipped is an
 /// outcome with a reason; only cancellation and our own mistakes leave by exception. Safe for several lanes at once.
 /// </remarks>
-public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IReferenceLibrary references, TimeProvider time) : IShardRunner
+public sealed class ShardRunner(
+    Workbench workbench, MemoryBudget memory, IReferenceLibrary references, IFileLibrary files, TimeProvider time) : IShardRunner
 {
     private readonly Workbench _workbench = workbench;
     private readonly MemoryBudget _memory = memory;
     private readonly IReferenceLibrary _references = references;
+    private readonly IFileLibrary _files = files;
     private readonly TimeProvider _time = time;
 
     /// <summary>What is shorter than this gets no span of its own.</summary>
@@ -390,13 +393,13 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
             string? fault;
             try
             {
-                problem = InstanceAxes.Draw(
-                    _runner._workbench.Family(Instance.Family), BuiltInCatalog.RequestOf(Instance) with { Cancellation = _run.Cancellation });
+                problem = Draw();
                 fault = problem.Select(p => p.FirstNonFinite()).FirstOrDefault(f => f is not null);
             }
-            catch (Exception impossible) when (impossible is not OperationCanceledException)
+            catch (Exception impossible) when (impossible is not (OperationCanceledException or StoreUnavailableException))
             {
-                // A missing file, a shape that does not fit, no memory: the instance's trials fail with it, the sweep goes on.
+                // A missing file, a shape that does not fit, no memory: the instance's trials fail with it, the sweep goes on. A store that is away says
+                // nothing of the instance.
                 fault = Describe.Exception(impossible);
             }
 
@@ -416,6 +419,32 @@ public sealed class ShardRunner(Workbench workbench, MemoryBudget memory, IRefer
 
             problem = null;
             return false;
+        }
+
+        private AttentionProblem<double>[] Draw()
+        {
+            for (bool again = true; ; again = false)
+            {
+                using LocatedFiles files = _runner._files.Locate(Instance, _run.Cancellation);
+                try
+                {
+                    return InstanceAxes.Draw(
+                        _runner._workbench.Family(Instance.Family),
+                        BuiltInCatalog.RequestOf(Instance) with { Cancellation = _run.Cancellation, Located = files.Paths });
+                }
+                catch (InvalidDataException) when (again && Instance.Files.Any(f => !files.Paths.ContainsKey(f.Content) && !FilesFamily.Holds(f.Path, f.Content)))
+                {
+                    // One that was where the sweep says has just been saved over: what the sweep carries is what counts.
+                }
+                catch (InvalidDataException fault)
+                {
+                    throw new InvalidDataException(files.Named(fault.Message), fault);
+                }
+                catch (ArgumentException fault)
+                {
+                    throw new ArgumentException(files.Named(fault.Message), fault);
+                }
+            }
         }
 
         private KernelCost PredictReference() => GradientCall.Predict(

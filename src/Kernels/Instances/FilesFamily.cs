@@ -12,7 +12,8 @@ namespace Experiments.Kernels.Instances;
 /// word identity stands.
 ///
 /// Where a sweep was frozen with its files' contents (content_a1, …: the first 128 bits of a file's SHA-256, as hex), a file
-/// that has changed since is refused: its numbers would be stored under another instance's name.
+/// that has changed since is refused: its numbers would be stored under another instance's name. Where the request says that
+/// a content lies elsewhere on this machine, it is read from there.
 /// </remarks>
 public sealed partial class FilesFamily : IInstanceFamily
 {
@@ -45,12 +46,30 @@ public sealed partial class FilesFamily : IInstanceFamily
             throw new ArgumentException("The family files was given no folder. Name one: folder: data.");
         }
 
-        double[] Load(string name, int rows) => Read(
-            folder, name, request.Settings.Word(name, ""), request.Settings.Word("content_" + name, ""), rows, d);
+        double[] Load(string name, int rows)
+        {
+            string content = request.Settings.Word("content_" + name, "");
+            return Read(folder, name, request.Settings.Word(name, ""), content, request.Located.GetValueOrDefault(content), rows, d);
+        }
+
         return new(n, d, Load("a1", n), Load("a2", n), Load("a3", n), Load("e", n), Load("x", d), Load("y", d));
     }
 
-    private static double[] Read(string folder, string name, string spec, string content, int rows, int columns)
+    /// <summary>Whether a file of matrices is there and has this content. What it said of a file is remembered until the file's length or time
+    /// of last writing changes.</summary>
+    public static bool Holds(string path, string content)
+    {
+        try
+        {
+            return File.Exists(path) && MatrixCache.Open(path).Content == content;
+        }
+        catch (Exception unreadable) when (unreadable is InvalidDataException or IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
+    private static double[] Read(string folder, string name, string spec, string content, string? located, int rows, int columns)
     {
         bool square = name is "x" or "y";
         if (square && (spec == "identity" || (spec.Length == 0 && !Path.Exists(Path.Combine(folder, name + ".npy")))))
@@ -66,8 +85,8 @@ public sealed partial class FilesFamily : IInstanceFamily
         }
 
         string file = match.Groups["file"].Value;
-        MatrixCache.Matrix matrix = MatrixCache.Open(
-            Path.Combine(folder, file.EndsWith(".npy", StringComparison.Ordinal) ? file : file + ".npy"));
+        MatrixCache.Matrix matrix = MatrixCache.Open(located
+            ?? Path.Combine(folder, file.EndsWith(".npy", StringComparison.Ordinal) ? file : file + ".npy"));
         if (content.Length > 0 && content != matrix.Content)
         {
             throw new InvalidDataException(

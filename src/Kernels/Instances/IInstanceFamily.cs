@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using Experiments.Kernels.AttentionGradient;
 
 namespace Experiments.Kernels.Instances;
@@ -35,4 +36,8 @@ public sealed record InstanceRequest(int N, int D, double? Bound, ulong Key, Set
 {
     /// <summary>Looked at every so often while the numbers are drawn.</summary>
     public CancellationToken Cancellation { get; init; }
+
+    /// <summary>Where files lie on this machine that are not, or not any more, where the settings say: paths by content, the first 128 bits of the SHA-256 as
+    /// lower-case hex.</summary>
+    public IReadOnlyDictionary<string, string> Located { get; init; } = ImmutableDictionary<string, string>.Empty;
 }

@@ -72,7 +72,7 @@ internal static class MatrixCache
         public long Written => written;
 
         /// <summary>The first 128 bits of the file's SHA-256, as lower-case hex, read once.</summary>
-        public string Content => _content ??= ContentOf(fullPath);
+        public string Content => _content ??= Unchanged(ContentOf(fullPath));
 
         /// <summary>What it holds once read: the files of up to 64 MiB.</summary>
         public long BytesHeld => Held ? 8L * file.Rows * file.Columns : 0;
@@ -85,15 +85,24 @@ internal static class MatrixCache
             return Convert.ToHexStringLower(SHA256.HashData(stream).AsSpan(0, 16));
         }
 
+        /// <summary>What was just read of the file, which must still be the one that was opened: numbers of another would go by this one's hash.</summary>
+        private T Unchanged<T>(T read)
+        {
+            FileInfo info = new(fullPath);
+            return info.Exists && info.Length == length && info.LastWriteTimeUtc.Ticks == written
+                ? read
+                : throw new InvalidDataException($"{file.Path} was changed while it was read. Leave it alone, and try again.");
+        }
+
         public double[] Read(int firstRow, int rows, int firstColumn, int columns)
         {
             if (!Held)
             {
-                return file.Read(firstRow, rows, firstColumn, columns);
+                return Unchanged(file.Read(firstRow, rows, firstColumn, columns));
             }
 
             // Two threads may both read it the first time; either's values are the file's.
-            double[] all = _values ??= file.ReadUnchecked(0, file.Rows, 0, file.Columns);
+            double[] all = _values ??= Unchanged(file.ReadUnchecked(0, file.Rows, 0, file.Columns));
             double[] slice = new double[rows * columns];
             for (int row = 0; row < rows; row++)
             {

@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Results.Archives;
 
@@ -22,6 +24,9 @@ public sealed record ArchiveManifest(
     int Schema, string Build, long SweepId, string Name, Guid Submission, string State, long Trials, long Stored,
     DateTimeOffset TakenAt, IReadOnlyList<ArchivedPart> Parts)
 {
+    /// <summary>The files that the sweep carries, of which the archive has the bytes. None where they were left out, and in archives of before there were any.</summary>
+    public IReadOnlyList<StoredFile> Files { get; init; } = [];
+
     /// <summary>What tells an archive of ours from any other zip file.</summary>
     internal const string Format = "experiments sweep archive";
 
@@ -51,6 +56,7 @@ public sealed record ArchiveManifest(
                 ["bytes"] = p.Bytes,
                 ["sha256"] = p.Sha256,
             })]),
+            ["files"] = new JsonArray([.. Files.Select(f => new JsonObject { ["sha256"] = f.Sha256, ["bytes"] = f.Bytes })]),
         };
         using MemoryStream buffer = new();
         using (Utf8JsonWriter writer = new(buffer, new JsonWriterOptions { Indented = true, NewLine = "\n" }))
@@ -87,12 +93,23 @@ public sealed record ArchiveManifest(
                 json.GetProperty("stored").GetInt64(), json.GetProperty("taken_at").GetDateTimeOffset(),
                 [.. json.GetProperty("parts").EnumerateArray().Select(p => new ArchivedPart(
                     Text(p, "table"), [.. p.GetProperty("columns").EnumerateArray().Select(c => c.GetString() ?? "")],
-                    p.GetProperty("rows").GetInt64(), p.GetProperty("bytes").GetInt64(), Text(p, "sha256")))]);
+                    p.GetProperty("rows").GetInt64(), p.GetProperty("bytes").GetInt64(), Text(p, "sha256")))])
+            {
+                Files = json.TryGetProperty("files", out JsonElement files) ? [.. files.EnumerateArray().Select(FileOf)] : [],
+            };
         }
         catch (Exception fault) when (fault is JsonException or KeyNotFoundException or FormatException or InvalidOperationException)
         {
             throw new ArchiveFault("has a manifest that cannot be read", fault);
         }
+    }
+
+    private static StoredFile FileOf(JsonElement json)
+    {
+        StoredFile file = new(Text(json, "sha256"), json.GetProperty("bytes").GetInt64());
+        return file.Sha256.Length == 64 && file.Sha256.All(char.IsAsciiHexDigitLower) && file.Bytes is > 0 and <= CarriedFile.MostBytes
+            ? file
+            : throw new ArchiveFault("has a manifest that names a file which can be none");
     }
 
     private static string Text(JsonElement json, string member) =>

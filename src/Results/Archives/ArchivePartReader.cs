@@ -4,7 +4,9 @@ namespace Experiments.Results.Archives;
 
 /// <summary>A part's bytes; at their end they must be as many, as many rows and of the hash that the manifest names.</summary>
 /// <remarks>What is longer than the manifest says ends there, so that a few kilobytes which unpack to terabytes cost nothing.</remarks>
-internal sealed class ArchivePartReader(Stream inner, ArchivedPart told) : Stream
+/// <param name="name">What a fault calls it.</param>
+/// <param name="rows">Null of a file that the sweep carries, which has none.</param>
+internal sealed class ArchivePartReader(Stream inner, string name, long? rows, long bytes, string sha256) : Stream
 {
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private long _bytes;
@@ -64,18 +66,18 @@ internal sealed class ArchivePartReader(Stream inner, ArchivedPart told) : Strea
     {
         ReadOnlySpan<byte> read = buffer[..count];
         _hash.AppendData(read);
-        _rows += read.Count((byte)'\n');
+        _rows += rows is null ? 0 : read.Count((byte)'\n');
         _bytes += count;
-        if (_bytes > told.Bytes || (count == 0 && buffer.Length > 0 && !_ended && !IsAsTold()))
+        if (_bytes > bytes || (count == 0 && buffer.Length > 0 && !_ended && !IsAsTold()))
         {
             throw new ArchiveFault(
-                $"is damaged: its part {told.Table} is not the {told.Rows} rows in {told.Bytes} bytes that its manifest names");
+                $"is damaged: its part {name} is not the {(rows is long known ? $"{known} rows in {bytes} bytes" : $"{bytes} bytes")} that its manifest names");
         }
 
         _ended |= count == 0 && buffer.Length > 0;
         return count;
     }
 
-    private bool IsAsTold() => _bytes == told.Bytes && _rows == told.Rows
-        && Convert.ToHexStringLower(_hash.GetHashAndReset()) == told.Sha256;
+    private bool IsAsTold() => _bytes == bytes && _rows == (rows ?? 0)
+        && Convert.ToHexStringLower(_hash.GetHashAndReset()) == sha256;
 }

@@ -1,5 +1,6 @@
 using System.IO.Compression;
 using System.Security.Cryptography;
+using Experiments.Results.Store;
 
 namespace Experiments.Results.Archives;
 
@@ -21,6 +22,19 @@ internal sealed class ArchiveWriter(Stream file) : IDisposable
         using CountedStream counted = new(_zip.CreateEntry(part.FileName, Level).Open());
         await write(counted);
         _parts.Add(new ArchivedPart(part.Table, columns, counted.Rows, counted.Bytes, counted.Hash()));
+    }
+
+    /// <summary>Writes a file that the sweep carries.</summary>
+    /// <exception cref="InvalidDataException">What was written is not that file.</exception>
+    internal async Task WriteAsync(StoredFile file, Func<Stream, Task> write)
+    {
+        using CountedStream counted = new(_zip.CreateEntry(SweepArchive.NameOf(file), Level).Open());
+        await write(counted);
+        if (counted.Bytes != file.Bytes || counted.Hash() != file.Sha256)
+        {
+            throw new InvalidDataException(
+                $"The store's copy of a file of this sweep is damaged: its bytes have not the SHA-256 {file.Sha256}. --without-files leaves the files out.");
+        }
     }
 
     /// <summary>Writes the manifest last: only now is it known what the parts came to.</summary>

@@ -1,6 +1,7 @@
 using System.IO.Compression;
 using System.Security.Cryptography;
 using Experiments.Results.Migrations;
+using Experiments.Results.Store;
 
 namespace Experiments.Results.Archives;
 
@@ -53,6 +54,12 @@ public sealed class SweepArchive : IDisposable
                 await rows.CopyToAsync(Stream.Null, cancellation);
             }
 
+            foreach (StoredFile carried in archive.Manifest.Files)
+            {
+                await using ArchivePartReader bytes = archive.Open(carried);
+                await bytes.CopyToAsync(Stream.Null, cancellation);
+            }
+
             return archive;
         }
         catch (ArchiveFault fault)
@@ -86,8 +93,17 @@ public sealed class SweepArchive : IDisposable
     {
         ArchivedPart told = Told(part);
         ZipArchiveEntry entry = _zip.GetEntry(part.FileName) ?? throw new ArchiveFault($"lacks its part {part.FileName}");
-        return new ArchivePartReader(entry.Open(), told);
+        return new ArchivePartReader(entry.Open(), told.Table, told.Rows, told.Bytes, told.Sha256);
     }
+
+    /// <summary>The bytes of a file that the sweep carries, checked as a part's are.</summary>
+    internal ArchivePartReader Open(StoredFile file)
+    {
+        ZipArchiveEntry entry = _zip.GetEntry(NameOf(file)) ?? throw new ArchiveFault($"lacks {NameOf(file)}, which its manifest names");
+        return new ArchivePartReader(entry.Open(), NameOf(file), null, file.Bytes, file.Sha256);
+    }
+
+    internal static string NameOf(StoredFile file) => $"files/{file.Sha256}";
 
     internal ArchivedPart Told(ArchivePart part) => Manifest.Parts.SingleOrDefault(p => p.Table == part.Table)
         ?? throw new ArchiveFault($"does not describe its part {part.FileName}");

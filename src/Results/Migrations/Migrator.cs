@@ -120,7 +120,7 @@ public static class Migrator
     {
         string reader = Quote(RoleNames(database).Reader);
         return $"CREATE ROLE {reader} LOGIN PASSWORD '…'; GRANT USAGE ON SCHEMA experiments TO {reader}; "
-            + $"GRANT SELECT ON ALL TABLES IN SCHEMA experiments TO {reader}; ALTER ROLE {reader} SET default_transaction_read_only = on;";
+            + $"GRANT SELECT ON ALL TABLES IN SCHEMA experiments TO {reader}; REVOKE ALL ON experiments.file_piece FROM {reader}; ALTER ROLE {reader} SET default_transaction_read_only = on;";
     }
 
     private static async Task<SchemaState> MigrateLockedAsync(

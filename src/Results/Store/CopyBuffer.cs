@@ -123,6 +123,13 @@ internal sealed class CopyBuffer : IDisposable
         }
     }
 
+    internal void Bytea(ReadOnlySpan<byte> value)
+    {
+        Span<byte> span = Take(4 + value.Length);
+        BinaryPrimitives.WriteInt32BigEndian(span, value.Length);
+        value.CopyTo(span[4..]);
+    }
+
     internal void Time(DateTimeOffset value) => Long((value.UtcTicks - EpochTicks) / TimeSpan.TicksPerMicrosecond);
 
     internal void Text(string? value)

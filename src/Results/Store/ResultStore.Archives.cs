@@ -11,13 +11,20 @@ public sealed partial class ResultStore
 {
     private const int CopyBytes = 1 << 17;
 
+    /// <summary>The same with the files that the sweep carries, which this store's login must be allowed to read.</summary>
+    public Task<ArchiveManifest?> ExportArchiveAsync(long sweepId, Stream file, string build, CancellationToken cancellation) =>
+        ExportArchiveAsync(sweepId, file, build, () => Task.FromResult<ResultStore?>(this), cancellation);
+
     /// <summary>Writes everything the store has of a sweep, as it is at one moment, whoever goes on storing; null when there is no such
-    /// sweep. The reader's rights are enough. It is tried once: a full disk under the file must not
+    /// sweep. For all but the files that it carries the reader's rights are enough. It is tried once: a full disk under the file must not
     /// pass for a store that went away.</summary>
     /// <param name="file">Empty; it is written from its start to its end.</param>
     /// <param name="build">Of the program that writes.</param>
+    /// <param name="filesFrom">The store as one who may read the files sees it, asked for when the sweep carries some; null leaves them out.</param>
     /// <exception cref="IOException">The file could not be written.</exception>
-    public async Task<ArchiveManifest?> ExportArchiveAsync(long sweepId, Stream file, string build, CancellationToken cancellation)
+    /// <exception cref="InvalidDataException">A file is not what the store says.</exception>
+    public async Task<ArchiveManifest?> ExportArchiveAsync(
+        long sweepId, Stream file, string build, Func<Task<ResultStore?>> filesFrom, CancellationToken cancellation)
     {
         await using NpgsqlConnection connection = await StoreFaults.RunAsync(
             _address, async token => await _source.OpenConnectionAsync(token), cancellation);
@@ -40,7 +47,25 @@ public sealed partial class ResultStore
                 await ExportAsync(connection, archive, part, sweepId, cancellation);
             }
 
-            return await archive.FinishAsync(parts => subject with { Parts = parts }, cancellation);
+            List<StoredFile> files;
+            await using (NpgsqlCommand carried = Command(connection, "files-of-sweep", sweepId))
+            {
+                files = await ReadAllAsync(carried, FileOf, cancellation);
+            }
+
+            if (files.Count > 0 && await filesFrom() is ResultStore from)
+            {
+                foreach (StoredFile one in files)
+                {
+                    await archive.WriteAsync(one, to => from.CopyFileAsync(one, to, cancellation));
+                }
+            }
+            else
+            {
+                files = [];
+            }
+
+            return await archive.FinishAsync(parts => subject with { Parts = parts, Files = files }, cancellation);
         }
         catch (NpgsqlException fault)
         {
@@ -139,6 +164,17 @@ public sealed partial class ResultStore
         }
     }
 
+    private async Task CopyFileAsync(StoredFile file, Stream to, CancellationToken cancellation)
+    {
+        for (int number = 0; number < file.Pieces; number++)
+        {
+            await to.WriteAsync(
+                await FindFilePieceAsync(file.Content, number, cancellation)
+                    ?? throw new InvalidDataException("The sweep was deleted, or lost a file that it carries, while it was archived."),
+                cancellation);
+        }
+    }
+
     private static async Task CopyOutAsync(NpgsqlConnection connection, string statement, Stream to, CancellationToken cancellation)
     {
         using StreamReader rows = (StreamReader)await connection.BeginTextExportAsync(statement, cancellation);
@@ -195,6 +231,13 @@ public sealed partial class ResultStore
                 // Values that are none, or that the schema's own rules forbid.
                 throw new ArchiveFault($"holds rows of {part.Table} that the store refuses: {refused.MessageText}", refused);
             }
+        }
+
+        foreach (StoredFile file in archive.Manifest.Files.OrderBy(f => f.Sha256, StringComparer.Ordinal))
+        {
+            await CarryAsync(
+                connection, map.To, file, () => archive.Open(file),
+                fault => new ArchiveFault($"is damaged: {SweepArchive.NameOf(file)} is not what its manifest names", fault), cancellation);
         }
 
         return map.To;

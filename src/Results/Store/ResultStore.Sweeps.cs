@@ -6,9 +6,10 @@ namespace Experiments.Results.Store;
 /// <summary>A sweep's life: submitted, found, cancelled, resumed, retried, deleted.</summary>
 public sealed partial class ResultStore
 {
-    /// <summary>Stores the sweep and its shards in one transaction and returns its id. The shards are written as they are
+    /// <summary>Stores the sweep, its files and its shards in one transaction and returns its id. The shards are written as they are
     /// enumerated; after a lost connection they are enumerated again.</summary>
     /// <exception cref="ArgumentException">The shards' trials do not add up to the sweep's.</exception>
+    /// <exception cref="InvalidDataException">A file is no longer what it was; nothing was stored.</exception>
     public Task<long> CreateSweepAsync(NewSweep sweep, IEnumerable<ShardPlan> shards, CancellationToken cancellation)
     {
         // An answer that was lost on the way must not make the same submission twice.
@@ -27,6 +28,7 @@ public sealed partial class ResultStore
                     return (long)(await find.ExecuteScalarAsync(token))!;
                 }
 
+                await CarryAsync(connection, id, sweep.Files, token);
                 int count = await CopyShardsAsync(connection, id, sweep, shards, token);
                 await using NpgsqlCommand finish = Command(connection, "finish-submission", id, count);
                 await finish.ExecuteNonQueryAsync(token);
@@ -146,6 +148,7 @@ public sealed partial class ResultStore
                 Column(s => s.FirstTrial), Column(s => s.Trials), Column(s => s.PredictedSeconds),
                 Column(s => s.Only is null ? null : $"{{{string.Join(',', s.Only)}}}"));
             await add.ExecuteNonQueryAsync(token);
+            await CarryAsync(connection, sweepId, extension.Files, token);
             await transaction.CommitAsync(token);
             return true;
 
@@ -153,7 +156,7 @@ public sealed partial class ResultStore
         },
         cancellation);
 
-    /// <summary>Deletes a sweep with everything that is stored of it; what still runs of it is fenced. False when there is none.</summary>
+    /// <summary>Deletes a sweep with everything that is stored of it, and the files that no other carries; what still runs of it is fenced. False when there is none.</summary>
     public Task<bool> DeleteSweepAsync(long sweepId, CancellationToken cancellation) => RunAsync(
         async (connection, token) =>
         {
@@ -162,6 +165,7 @@ public sealed partial class ResultStore
             await hold.ExecuteNonQueryAsync(token);
             await using NpgsqlCommand delete = Command(connection, "delete-sweep", sweepId);
             bool deleted = await delete.ExecuteNonQueryAsync(token) == 1;
+            await DeleteUnusedFilesAsync(connection, token);
             await transaction.CommitAsync(token);
             return deleted;
         },
@@ -217,14 +221,23 @@ public sealed partial class ResultStore
 
         using CopyBuffer rows = new();
         await using NpgsqlRawCopyStream stream = await connection.BeginRawBinaryCopyAsync(statement, cancellation);
-        foreach (T item in items)
+        try
         {
-            write(rows, item);
-            if (rows.Bytes.Length >= PieceBytes)
+            foreach (T item in items)
             {
-                await stream.WriteAsync(rows.Bytes, cancellation);
-                rows.Clear();
+                write(rows, item);
+                if (rows.Bytes.Length >= PieceBytes)
+                {
+                    await stream.WriteAsync(rows.Bytes, cancellation);
+                    rows.Clear();
+                }
             }
+        }
+        catch (Exception fault) when (fault is not (NpgsqlException or IOException or OperationCanceledException))
+        {
+            // The items' own fault is the one to tell of; a COPY that was only closed would end with another, of the half of a row.
+            await stream.CancelAsync();
+            throw;
         }
 
         rows.End();

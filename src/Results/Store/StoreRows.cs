@@ -17,6 +17,20 @@ public sealed record NewSweep(
 {
     /// <summary>From -100 to 100: larger goes first where a silo attends several.</summary>
     public int Priority { get; init; }
+
+    /// <summary>What is stored with it, for silos that do not see these files.</summary>
+    public IReadOnlyList<Sweeps.CarriedFile> Files { get; init; } = [];
+}
+
+/// <summary>A file that sweeps in the store carry.</summary>
+/// <param name="Sha256">64 lower-case hexadecimal digits.</param>
+public sealed record StoredFile(string Sha256, long Bytes)
+{
+    /// <summary>What specifications call it: the first 128 bits of the hash.</summary>
+    public Guid Content => Guid.ParseExact(Sha256.AsSpan(0, Sweeps.CarriedFile.NameDigits), "N");
+
+    /// <summary>How many pieces it is stored in.</summary>
+    public int Pieces => checked((int)((Bytes + ResultStore.FilePieceBytes - 1) / ResultStore.FilePieceBytes));
 }
 
 public sealed record SweepRow(
@@ -37,7 +51,11 @@ public sealed record SweepRow(
 /// <param name="Instances">Of the extended sweep, all together.</param>
 /// <param name="Shards">Numbered on from the sweep's, as their trials are.</param>
 public sealed record ExtendedSweep(
-    Guid From, string Specification, Guid SpecificationHash, string Source, long Instances, IReadOnlyList<Sweeps.ShardPlan> Shards);
+    Guid From, string Specification, Guid SpecificationHash, string Source, long Instances, IReadOnlyList<Sweeps.ShardPlan> Shards)
+{
+    /// <summary>As of <see cref="NewSweep"/>; those that the sweep carries already cost nothing.</summary>
+    public IReadOnlyList<Sweeps.CarriedFile> Files { get; init; } = [];
+}
 
 public enum ShardState
 {

@@ -19,6 +19,13 @@ public static class SweepFile
         return name.Length is > 0 and <= 200 && !name.Any(char.IsControl);
     }
 
+    /// <summary>A size as sweep files have it (8GiB, 512MiB, 8GB, bytes); null for what is none.</summary>
+    public static long? SizeOf(string text)
+    {
+        ArgumentNullException.ThrowIfNull(text);
+        return ScalarReader.SizeOf(text);
+    }
+
     /// <summary>Reads and checks the file at <paramref name="path"/>.</summary>
     /// <exception cref="SweepFileException">The file cannot be read, or has faults: all of them.</exception>
     public static SweepSpec Read(string path, Catalog catalog)
@@ -31,11 +38,17 @@ public static class SweepFile
     /// <param name="displayName">What faults call the file.</param>
     /// <param name="baseFolder">What a relative folder of inputs is relative to.</param>
     /// <exception cref="SweepFileException">The text has faults: all of them.</exception>
-    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog)
+    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog) =>
+        Parse(text, displayName, baseFolder, catalog, null);
+
+    /// <param name="of">The sweep of which this is the file, perhaps changed: its inputs are what they were, wherever the text is read and whatever
+    /// became of them. Null for a file of its own.</param>
+    /// <exception cref="SweepFileException">The text has faults: all of them.</exception>
+    public static SweepSpec Parse(string text, string displayName, string baseFolder, Catalog catalog, SweepSpec? of)
     {
         FaultList faults = new();
         SourceNode? root = SourceComposer.Compose(text.TrimStart('\uFEFF'), faults.Add);
-        SweepSpec? spec = root is null ? null : new SweepReader(displayName, baseFolder, catalog, faults).Read(root);
+        SweepSpec? spec = root is null ? null : new SweepReader(displayName, baseFolder, catalog, faults, of).Read(root);
         faults.ThrowIfAny(displayName);
         SweepExpansion expansion = new(spec!, catalog);
         expansion.Check(faults, CheckedCombinations);

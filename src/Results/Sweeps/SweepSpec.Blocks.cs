@@ -123,7 +123,11 @@ internal sealed record SliceSpec(string Matrix, string File, IReadOnlyList<Expre
 }
 
 /// <param name="Hash">First 128 bits of the SHA-256 of the file, as hex.</param>
-internal sealed record FileContent(long Rows, long Columns, string Hash);
+internal sealed record FileContent(long Rows, long Columns, string Hash)
+{
+    /// <summary>The file as it was just read; null of a frozen sweep, where <see cref="Hash"/> names it.</summary>
+    public CarriedFile? Source { get; init; }
+}
 
 /// <summary>A product of kernel axes, over one kernel or several.</summary>
 internal sealed record KernelBlock(

@@ -18,6 +18,10 @@ public sealed partial class SweepSpec
     /// very same run it.</summary>
     public IReadOnlyList<PlugInIdentity> PlugIns { get; init; } = [];
 
+    /// <summary>The files that it is over, each content once, as they were found when its file was read; none of a sweep that comes from the store.</summary>
+    public IReadOnlyList<CarriedFile> Files =>
+        [.. Instances.SelectMany(b => b.Files?.Contents.Values ?? []).Select(c => c.Source).OfType<CarriedFile>().DistinctBy(f => f.Sha256)];
+
     /// <summary>Every kernel and family that it names.</summary>
     public IEnumerable<string> Names =>
         Kernels.SelectMany(b => b.Kernels).Select(k => k.Name).Concat(Instances.Select(b => b.Family)).Distinct();

@@ -152,4 +152,30 @@ public sealed class FamilyTests
             Directory.Delete(folder, recursive: true);
         }
     }
+
+    [Fact]
+    public void Numbers_that_a_file_got_after_it_was_opened_never_go_by_its_hash()
+    {
+        string folder = Directory.CreateTempSubdirectory("experiments-files-").FullName;
+        try
+        {
+            // One that is kept in memory, and one that is read anew each time.
+            foreach (int rows in (int[])[4, (9 << 20) + 1])
+            {
+                string file = Path.Combine(folder, $"{rows}.npy");
+                NpyFile.Write(file, new double[rows], rows, 1);
+                MatrixCache.Matrix opened = MatrixCache.Open(file);
+                File.SetLastWriteTimeUtc(file, new DateTime(2001, 2, 3, 4, 5, 6, DateTimeKind.Utc));
+                Assert.Contains("was changed while it was read", Assert.Throws<InvalidDataException>(() => opened.Content).Message, StringComparison.Ordinal);
+                Assert.Throws<InvalidDataException>(() => opened.Read(0, 4, 0, 1));
+                Assert.Equal(new double[4], MatrixCache.Open(file).Read(0, 4, 0, 1));
+                File.Delete(file);
+                Assert.Throws<InvalidDataException>(() => opened.Read(0, 4, 0, 1));
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
 }

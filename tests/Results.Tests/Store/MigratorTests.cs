@@ -31,6 +31,7 @@ public sealed class MigratorTests
         string[] made =
         [
             "ALTER TABLE experiments.shard DROP COLUMN second_node, DROP COLUMN second_until, DROP COLUMN committed_node;",
+            "DROP TABLE experiments.sweep_file, experiments.file_piece, experiments.file;",
             """
             DROP FUNCTION experiments.silo_with_room, experiments.has_room;
             ALTER TABLE experiments.shard DROP COLUMN needs_free_bytes, DROP COLUMN needs_cores;

@@ -19,7 +19,7 @@ public abstract class StoreTest : IAsyncLifetime
         Store = await ResultStore.OpenAsync(Address, Cancellation);
     }
 
-    public async ValueTask DisposeAsync()
+    public virtual async ValueTask DisposeAsync()
     {
         await Store.DisposeAsync();
         GC.SuppressFinalize(this);

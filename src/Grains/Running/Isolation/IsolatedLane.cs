@@ -20,6 +20,7 @@ public sealed class IsolatedLane
     private readonly TimeProvider _time;
     private readonly Catalog _catalog;
     private readonly IsolatedWire _wire = new();
+    private readonly GivenFiles _files = new();
     private (string Specification, SweepPlan Plan)? _last;
 
     private IsolatedLane(Workbench workbench, TextReader asked, TextWriter said, TimeProvider time)
@@ -90,9 +91,10 @@ public sealed class IsolatedLane
         if (!_runners.TryGetValue(job.FreeBytes, out ShardRunner? runner))
         {
             MemoryBudget memory = new(job.FreeBytes, Reserve);
-            _runners.Add(job.FreeBytes, runner = new ShardRunner(_workbench, memory, new NoReferences(), _time));
+            _runners.Add(job.FreeBytes, runner = new ShardRunner(_workbench, memory, new NoReferences(), _files, _time));
         }
 
+        _files.Paths = job.Files;
         ActivityContext.TryParse(job.Traceparent, null, out ActivityContext parent);
         ShardRun run = new(_last.Value.Plan, lease, job.Stored.ToHashSet(), CancellationToken.None)
         {
@@ -127,6 +129,15 @@ public sealed class IsolatedLane
     private sealed class NoReferences : IReferenceLibrary
     {
         public ReferenceRecord? Find(Guid instanceKey, CancellationToken cancellation) => null;
+    }
+
+    /// <summary>What the process that asks holds for this one.</summary>
+    private sealed class GivenFiles : IFileLibrary
+    {
+        public IReadOnlyDictionary<string, string> Paths { get; set; } = new Dictionary<string, string>();
+
+        public LocatedFiles Locate(InstanceSpec instance, CancellationToken cancellation) =>
+            new([.. instance.Files.Where(f => Paths.ContainsKey(f.Content)).Select(f => (f, Paths[f.Content]))], []);
     }
 
     private sealed class Watch(IsolatedLane lane, ActivityTraceId trace, ShardLease lease) : IShardWatch

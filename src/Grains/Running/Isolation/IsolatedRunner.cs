@@ -6,7 +6,7 @@ namespace Experiments.Grains.Running;
 /// <summary>Computes shards in processes of their own, for those of which two silos have died: what dies now is no silo.</summary>
 /// <remarks>The computation is a <see cref="ShardRunner"/>'s, in the other process; what this adds is in <see cref="IsolatedShard"/>. A process
 /// serves one shard after another, so that a sweep whose every shard is isolated starts few. Safe for several lanes at once.</remarks>
-public sealed class IsolatedRunner(IsolationOptions options, MemoryBudget memory, TimeProvider time) : IShardRunner, IDisposable
+public sealed class IsolatedRunner(IsolationOptions options, MemoryBudget memory, IFileLibrary files, TimeProvider time) : IShardRunner, IDisposable
 {
     /// <summary>One death may be an operator's, or the machine's.</summary>
     public const int AfterDeaths = 2;
@@ -30,7 +30,7 @@ public sealed class IsolatedRunner(IsolationOptions options, MemoryBudget memory
         ArgumentNullException.ThrowIfNull(run);
         ArgumentNullException.ThrowIfNull(lane);
         long start = Stopwatch.GetTimestamp();
-        IsolatedShard shard = new(run, lane, options, memory, time);
+        IsolatedShard shard = new(run, lane, options, memory, files, time);
         int falseStarts = 0;
         while (!shard.IsOver)
         {

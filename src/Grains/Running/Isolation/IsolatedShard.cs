@@ -25,6 +25,7 @@ internal sealed class IsolatedShard
     private readonly Lane _lane;
     private readonly IsolationOptions _options;
     private readonly MemoryBudget _memory;
+    private readonly IFileLibrary _files;
     private readonly TimeProvider _time;
     private readonly IsolatedWire _wire = new();
     private readonly Dictionary<long, (InstancePlan Plan, int First)> _instances = [];
@@ -41,9 +42,9 @@ internal sealed class IsolatedShard
     private bool _kills;
     private volatile bool _hung;
 
-    public IsolatedShard(ShardRun run, Lane lane, IsolationOptions options, MemoryBudget memory, TimeProvider time)
+    public IsolatedShard(ShardRun run, Lane lane, IsolationOptions options, MemoryBudget memory, IFileLibrary files, TimeProvider time)
     {
-        (_run, _lane, _options, _memory, _time) = (run, lane, options, memory, time);
+        (_run, _lane, _options, _memory, _files, _time) = (run, lane, options, memory, files, time);
         _stored = [.. run.Stored];
         int first = 0;
         for (long index = run.Lease.FirstInstance; index < run.Lease.EndInstance; index++)
@@ -84,11 +85,13 @@ internal sealed class IsolatedShard
         TrialPlace? alone = _next;
         (_at, _hung, HadBegun) = (null, false, false);
         using CancellationTokenRegistration cancelled = _run.Cancellation.UnsafeRegister(static p => ((IsolatedProcess)p!).Kill(), process);
+        List<LocatedFiles> held = [];
         using ITimer watch = _time.CreateTimer(_ => EndHung(process), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         try
         {
             process.Say(IsolatedWire.Text(new IsolatedJob(
-                _run.Plan.Specification, _run.Lease, _stored, _barred, alone, _lane.Index, _lane.Count, _memory.Free, Traceparent())));
+                _run.Plan.Specification, _run.Lease, _stored, _barred, alone, _lane.Index, _lane.Count, _memory.Free, Located(held),
+                Traceparent())));
             while (process.Hear() is string line)
             {
                 watch.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
@@ -115,6 +118,7 @@ internal sealed class IsolatedShard
         {
             _reserved?.Dispose();
             _reserved = null;
+            held.ForEach(h => h.Dispose());
         }
 
         IReadOnlyList<string> words = process.WaitForEnd();
@@ -127,6 +131,35 @@ internal sealed class IsolatedShard
         }
 
         return false;
+    }
+
+    /// <summary>Has what the shard reads at hand, since the process has no store to fetch it from.</summary>
+    private Dictionary<string, string> Located(List<LocatedFiles> held)
+    {
+        Dictionary<string, string> paths = [];
+        foreach ((InstancePlan plan, _) in _instances.Values)
+        {
+            if (plan.Instance.Files.All(f => paths.ContainsKey(f.Content)))
+            {
+                continue;
+            }
+
+            try
+            {
+                LocatedFiles files = _files.Locate(plan.Instance, _run.Cancellation);
+                held.Add(files);
+                foreach ((string content, string path) in files.Paths)
+                {
+                    paths[content] = path;
+                }
+            }
+            catch (InvalidDataException)
+            {
+                // The process finds nothing where the sweep says, and fails the trials of that instance.
+            }
+        }
+
+        return paths;
     }
 
     private void EndHung(IsolatedProcess process)

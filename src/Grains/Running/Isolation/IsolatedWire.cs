@@ -10,9 +10,10 @@ namespace Experiments.Grains.Running;
 /// <param name="Stored">Numbers of trials that are not to be run again.</param>
 /// <param name="Lane">Which of how many lanes asks: the process pins as that lane would.</param>
 /// <param name="FreeBytes">What the asking silo was made with, so that it skips what the silo would.</param>
+/// <param name="Files">Where the silo holds files that are not where the sweep says, by content, until the process has answered.</param>
 internal sealed record IsolatedJob(
     string Specification, ShardLease Lease, IReadOnlyCollection<long> Stored, IReadOnlyCollection<TrialPlace> Barred, TrialPlace? Alone,
-    int Lane, int Lanes, double FreeBytes, string? Traceparent);
+    int Lane, int Lanes, double FreeBytes, IReadOnlyDictionary<string, string> Files, string? Traceparent);
 
 /// <summary>What the process says: one thing at a time. A line of JSON.</summary>
 internal sealed record IsolatedMessage

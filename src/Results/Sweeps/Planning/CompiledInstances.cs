@@ -401,7 +401,7 @@ internal sealed class CompiledInstances
 
             if (!slice.IsIdentity)
             {
-                settings["content_" + slice.Matrix] = files.Contents[slice.File].Hash;
+                settings[InstanceFile.ContentPrefix + slice.Matrix] = files.Contents[slice.File].Hash;
             }
         }
     }

@@ -4,7 +4,9 @@ using Experiments.Results.Sweeps.Expressions;
 namespace Experiments.Results.Sweeps.Reading;
 
 /// <summary>Reads the <c>files</c> family's own keys: the folder, and which part of which file is which matrix.</summary>
-internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadOnlySet<string> words, string baseFolder)
+/// <param name="known">Of the sweep whose file is read again, perhaps longer; none of a new one.</param>
+internal sealed class FilesReader(
+    FaultList faults, ScalarReader scalars, IReadOnlySet<string> words, string baseFolder, IReadOnlyList<FilesSpec> known)
 {
     /// <summary>What a matrix may be instead of a file.</summary>
     private const string Identity = "identity";
@@ -18,6 +20,7 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
     {
         int before = faults.Count;
         string folder = baseFolder;
+        string named = "";
         Place folderPlace = block;
         if (keys.TryGetValue("folder", out RawAxis? given))
         {
@@ -33,11 +36,14 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
                 return null;
             }
 
-            folder = Path.Combine(baseFolder, scalar.Value);
+            named = scalar.Value;
+            folder = Path.Combine(baseFolder, named);
         }
 
-        folder = Path.GetFullPath(folder);
-        if (!Directory.Exists(folder))
+        folder = KnownFolder(named) ?? Path.GetFullPath(folder);
+        Dictionary<string, FileContent> there = known.Where(k => k.Folder == folder).SelectMany(k => k.Contents)
+            .DistinctBy(c => c.Key).ToDictionary(StringComparer.Ordinal);
+        if (there.Count == 0 && !Directory.Exists(folder))
         {
             faults.Add(folderPlace, $"There is no folder '{folder}'; folder is relative to the sweep file.");
             return null;
@@ -48,7 +54,7 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
         {
             SliceSpec? slice = keys.TryGetValue(matrix, out RawAxis? raw)
                 ? ReadSlice(matrix, raw.Value)
-                : Whole(matrix, Default(matrix, folder), block);
+                : Whole(matrix, Default(matrix, folder, there), block);
             if (slice is not null)
             {
                 slices.Add(slice);
@@ -58,7 +64,7 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
         SortedDictionary<string, FileContent> contents = new(StringComparer.Ordinal);
         foreach (SliceSpec slice in slices.Where(s => !s.IsIdentity))
         {
-            if (!contents.ContainsKey(slice.File) && ReadContent(folder, slice) is FileContent content)
+            if (!contents.ContainsKey(slice.File) && (there.GetValueOrDefault(slice.File) ?? ReadContent(folder, slice)) is FileContent content)
             {
                 contents.Add(slice.File, content);
             }
@@ -68,8 +74,18 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
     }
 
     // X and Y are the identity where there is no file of them, as in the paper's hard instances.
-    private static string Default(string matrix, string folder) =>
-        matrix is "x" or "y" && !Path.Exists(Path.Combine(folder, matrix + ".npy")) ? Identity : matrix;
+    private static string Default(string matrix, string folder, Dictionary<string, FileContent> there) =>
+        matrix is not ("x" or "y") || (there.Count > 0 ? there.ContainsKey(matrix) : Path.Exists(Path.Combine(folder, matrix + ".npy"))) ? matrix : Identity;
+
+    /// <summary>The folder that the sweep has under this name: as it stands in the file, or below the folder that the file lay in, which nobody noted.</summary>
+    private string? KnownFolder(string named)
+    {
+        // What leads out of that folder is in the part that is not known.
+        string[] parts = [.. named.Split('/', Path.DirectorySeparatorChar).Where(p => p is not ("" or ".")).SkipWhile(p => p == "..")];
+        string end = string.Concat(parts.Select(p => Path.DirectorySeparatorChar + p));
+        return known.Select(k => k.Folder).Distinct().OrderBy(k => k.Length)
+            .FirstOrDefault(k => Path.IsPathRooted(named) ? k == Path.GetFullPath(named) : k.EndsWith(end, StringComparison.Ordinal));
+    }
 
     /// <summary>A file without a slice is its leading part of the size that is needed.</summary>
     private static SliceSpec Whole(string matrix, string file, Place place) =>
@@ -196,6 +212,11 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
         string path = Path.Combine(folder, slice.File + ".npy");
         try
         {
+            if (Directory.Exists(path))
+            {
+                throw new FormatException("is a folder; a regular .npy file is needed.");
+            }
+
             // Opening a pipe waits for whoever writes into it, perhaps for ever. The system gives it, and every device, a length of 0.
             if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
             {
@@ -205,8 +226,8 @@ internal sealed class FilesReader(FaultList faults, ScalarReader scalars, IReadO
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
             (long rows, long columns) = NpyHeader.Read(stream);
             stream.Position = 0;
-            byte[] hash = SHA256.HashData(stream);
-            return new FileContent(rows, columns, Convert.ToHexStringLower(hash.AsSpan(0, 16)));
+            string hash = Convert.ToHexStringLower(SHA256.HashData(stream));
+            return new FileContent(rows, columns, hash[..CarriedFile.NameDigits]) { Source = new CarriedFile(path, hash, stream.Position) };
         }
         catch (FormatException ex)
         {

@@ -192,19 +192,25 @@ internal sealed class ScalarReader(FaultList faults, IReadOnlySet<string> words)
             return null;
         }
 
-        double? bytes = Measured(scalar.Value, Sizes);
-        if (bytes is null && double.TryParse(scalar.Value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double plain))
+        if (SizeOf(scalar.Value) is long bytes)
         {
-            bytes = plain;
-        }
-
-        if (bytes is >= 1 and < 9e18)
-        {
-            return (long)bytes.Value;
+            return bytes;
         }
 
         faults.Add(scalar.Place, $"{what} is '{scalar.Value}' and needs a size above 0: 8GiB, 512MiB, 8GB, or bytes.");
         return null;
+    }
+
+    /// <summary>Bytes as people type them; null for what is none.</summary>
+    public static long? SizeOf(string text)
+    {
+        double? bytes = Measured(text, Sizes);
+        if (bytes is null && double.TryParse(text, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double plain))
+        {
+            bytes = plain;
+        }
+
+        return bytes is >= 1 and < 9e18 ? (long)bytes.Value : null;
     }
 
     public double? Share(SourceNode node, string what)

@@ -85,7 +85,7 @@ internal sealed partial class SweepReader
         FilesSpec? files = null;
         if (isFiles)
         {
-            files = new FilesReader(_faults, _scalars, _words, _baseFolder).Read(raw.Files, place);
+            files = new FilesReader(_faults, _scalars, _words, _baseFolder, _known).Read(raw.Files, place);
             AddExtents(axes, files, map.Place);
         }
 

@@ -16,14 +16,17 @@ internal sealed partial class SweepReader
 
     private readonly string _displayName;
     private readonly string _baseFolder;
+    private readonly IReadOnlyList<FilesSpec> _known;
     private readonly Catalog _catalog;
     private readonly FaultList _faults;
     private readonly HashSet<string> _words;
     private readonly ScalarReader _scalars;
     private readonly AxisReader _axes;
 
-    public SweepReader(string displayName, string baseFolder, Catalog catalog, FaultList faults)
+    /// <param name="of">The sweep whose inputs are known already, or null.</param>
+    public SweepReader(string displayName, string baseFolder, Catalog catalog, FaultList faults, SweepSpec? of)
     {
+        _known = of is null ? [] : [.. of.Instances.Select(b => b.Files).OfType<FilesSpec>()];
         _displayName = displayName;
         _baseFolder = baseFolder;
         _catalog = catalog;

@@ -1,0 +1,1 @@
+COPY experiments.file_piece (content, number, data) FROM STDIN (FORMAT binary)
