@@ -116,10 +116,17 @@ public sealed class ArchiveTests : StoreTest
         const int Shards = 60;
         long sweep = await Make.SweepAsync(Store, Shards, 4);
         int node = await Make.NodeAsync(Store);
+        TaskCompletionSource caught = new(TaskCreationOptions.RunContinuationsAsynchronously);
         Task committing = Task.Run(async () =>
         {
             for (int shard = 0; shard < Shards; shard++)
             {
+                if (shard == Shards / 2)
+                {
+                    // Sixty commits may take less than one archive.
+                    await caught.Task.WaitAsync(TimeSpan.FromMinutes(1), Cancellation);
+                }
+
                 ShardLease lease = await Make.GrantOneAsync(Store, sweep, shard, node);
                 Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, node), Cancellation));
             }
@@ -131,6 +138,10 @@ public sealed class ArchiveTests : StoreTest
             (byte[] bytes, ArchiveManifest manifest) = await ExportAsync(Address, sweep);
             Assert.Equal(manifest.Stored, (await ImportAsync(Store, bytes, again: true)).Stored);
             stored.Add(manifest.Stored);
+            if (manifest.Stored > 0)
+            {
+                caught.TrySetResult();
+            }
         }
 
         await committing;
