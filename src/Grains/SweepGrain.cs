@@ -1,23 +1,31 @@
 using Experiments.Grains.Running;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
+using Microsoft.Extensions.Logging;
 using Orleans.Placement;
 
 namespace Experiments.Grains;
 
 /// <inheritdoc cref="ISweepGrain"/>
 [PreferLocalPlacement]
-public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, ISweepGrain
+public sealed partial class SweepGrain(StoreHandle stores, TimeProvider time, ILogger<SweepGrain> log) : Grain, ISweepGrain
 {
-    // Where everything left is leased by others, the rows are looked at again this often: a dead holder shows there.
+    // Where everything left is leased by others, the rows are looked at again this often; and what the dead hold is looked for this often.
     private static readonly TimeSpan LoadAgainAfter = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Adopt = TimeSpan.FromSeconds(10);
 
     private readonly ShardLedger _ledger = new(time);
     private readonly Dictionary<int, (long Sequence, LeaseGrant Grant)> _answers = [];
     private long _loadedAt;
+    private long _orphansAt;
 
     private long SweepId => this.GetPrimaryKeyLong();
+
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        LeadsFromHere(log, SweepId);
+        return Task.CompletedTask;
+    }
 
     public async Task<LeaseGrant> Take(LeaseRequest request, CancellationToken cancellation)
     {
@@ -27,6 +35,25 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
             return last.Grant;
         }
 
+        try
+        {
+            LeaseGrant grant = await TakeAsync(request, cancellation);
+            _answers[request.NodeId] = (request.Sequence, grant);
+            return grant;
+        }
+        catch (StoreUnavailableException away) when (away.MayPass)
+        {
+            // It may be away for this silo alone: the next who asks leads the sweep from where he is.
+            DeactivateOnIdle();
+            return new LeaseGrant([], false) { StoreAway = away.Message };
+        }
+    }
+
+    public ValueTask<LedgerProgress> Progress() =>
+        new(new LedgerProgress(_ledger.Total, _ledger.Ready, _ledger.Leased, _ledger.Done));
+
+    private async Task<LeaseGrant> TakeAsync(LeaseRequest request, CancellationToken cancellation)
+    {
         ResultStore store = await stores.GetAsync(cancellation);
         if (_ledger.Stale)
         {
@@ -50,13 +77,8 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         }
 
         IReadOnlyList<ShardLease> leases = await GrantAsync(store, request, cancellation);
-        LeaseGrant grant = new([.. leases], leases.Count == 0 && await FinishAsync(store, cancellation));
-        _answers[request.NodeId] = (request.Sequence, grant);
-        return grant;
+        return new LeaseGrant([.. leases], leases.Count == 0 && await FinishAsync(store, cancellation));
     }
-
-    public ValueTask<LedgerProgress> Progress() =>
-        new(new LedgerProgress(_ledger.Total, _ledger.Ready, _ledger.Leased, _ledger.Done));
 
     private async Task<IReadOnlyList<ShardLease>> GrantAsync(
         ResultStore store, LeaseRequest request, CancellationToken cancellation)
@@ -64,6 +86,7 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         for (int attempt = 0; attempt < 2 && request.Wanted > 0; attempt++)
         {
             _ledger.Expire();
+            await FindOrphansAsync(store, request.NodeId, cancellation);
             IReadOnlyList<int> asked = _ledger.Choose(request.Wanted);
             if (asked.Count > 0)
             {
@@ -96,6 +119,16 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         }
 
         return [];
+    }
+
+    /// <summary>A dead silo's shards are run again at once, not when everything else is done; a hung one's, when their leases have run out.</summary>
+    private async Task FindOrphansAsync(ResultStore store, int node, CancellationToken cancellation)
+    {
+        if (time.GetElapsedTime(_orphansAt) >= LoadAgainAfter && _ledger.LeasedToOthers(node))
+        {
+            _ledger.Orphaned(await store.OrphanedShardsAsync(SweepId, cancellation));
+            _orphansAt = time.GetTimestamp();
+        }
     }
 
     /// <summary>Whether all is done, by the rows that this turn has loaded; the first to see it says so in the store.</summary>
@@ -133,4 +166,7 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         _ledger.Load(await store.LoadShardsAsync(SweepId, cancellation), Adopt);
         _loadedAt = time.GetTimestamp();
     }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Sweep {Sweep} is led from here")]
+    private static partial void LeadsFromHere(ILogger log, long sweep);
 }

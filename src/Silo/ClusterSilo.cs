@@ -53,6 +53,8 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
 /// </remarks>
 public sealed class ClusterSilo : IAsyncDisposable
 {
+    private static readonly TimeSpan StorePatience = TimeSpan.FromMinutes(30);
+
     private readonly IHost _host;
     private readonly HealthServer? _health;
 
@@ -144,7 +146,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         builder.Logging.AddFilter("Polly", LogLevel.Warning);
         builder.Logging.AddProvider(new StandardErrorLog(options.JsonLog));
         builder.Services.AddSingleton<IHostLifetime, CommandLifetime>();
-        SweepWorkerOptions worker = new() { FinishWithin = options.Drain, WaitsForStore = true };
+        SweepWorkerOptions worker = new() { FinishWithin = options.Drain, WaitsForStore = true, StorePatience = StorePatience };
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = worker.FinishWithin + worker.GiveUpAfter);
         builder.UseOrleans(silo =>
         {

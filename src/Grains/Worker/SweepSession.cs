@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Security.Cryptography;
 using Experiments.Grains.Running;
 using Experiments.Grains.Telemetry;
 using Experiments.Results.Outcomes;
@@ -22,6 +23,9 @@ internal sealed class SweepSession(
     LeaseTurns turns, ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
 {
     private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
+    // A grain's silo that dies is known to be dead after 2 s, one that hangs after 7, later on a machine that is busy.
+    private static readonly TimeSpan GrainPatience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan AwayPause = TimeSpan.FromSeconds(1);
 
     private readonly ISweepGrain _sweep = grains.GetGrain<ISweepGrain>(row.Id);
     private readonly ConcurrentDictionary<int, Held> _held = new();
@@ -45,6 +49,7 @@ internal sealed class SweepSession(
     // Not from 0: a node may run a sweep again, and the grain still remembers the numbers of the first time.
     private long _sequence = Stopwatch.GetTimestamp();
     private long _leasesLost;
+    private int _unstored;
     private volatile bool _cancelledElsewhere;
     private volatile Exception? _fault;
 
@@ -129,6 +134,7 @@ internal sealed class SweepSession(
     {
         int lanes = _plan.Measure.Sharing ? pool.Lanes.Count : 1;
         TimeSpan idle = TimeSpan.FromMilliseconds(10);
+        long? awaySince = null;
         while (!Stopping(finish, now))
         {
             // In turn with the other sweeps, and with a bound on what waits to be stored.
@@ -142,6 +148,7 @@ internal sealed class SweepSession(
             long asked = Stopwatch.GetTimestamp();
             DateTimeOffset askedAt = time.GetUtcNow();
             LeaseGrant grant;
+            Failpoints.Hit(Failpoints.BeforeLease);
             try
             {
                 grant = await TakeAsync(room, now);
@@ -151,6 +158,21 @@ internal sealed class SweepSession(
                 return false;
             }
 
+            if (grant.StoreAway is string away)
+            {
+                awaySince ??= time.GetTimestamp();
+                if (time.GetElapsedTime(awaySince.Value) >= options.StorePatience)
+                {
+                    throw new StoreUnavailableException(away);
+                }
+
+                TimeSpan pause = Jittered(AwayPause);
+                turns.Sleep(_turn, pause);
+                await _changed.WaitAsync(pause);
+                continue;
+            }
+
+            awaySince = null;
             if (grant.SweepDone)
             {
                 return true;
@@ -183,20 +205,43 @@ internal sealed class SweepSession(
     {
         ShardLease[] committed = Drain(_committed);
         LeaseRequest request = new(nodeId, ++_sequence, wanted, options.Lease, committed, []);
+        long asked = time.GetTimestamp();
         for (int attempt = 1; ; attempt++)
         {
             try
             {
                 return await _sweep.Take(request, now);
             }
-            catch (Exception fault) when (attempt < 12 && fault is TimeoutException or OrleansMessageRejectionException)
+            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException && MayYetAnswer(attempt, asked))
             {
-                // The same request, by its number: leases that were granted to the lost answer are not lost with it. The grain's silo may be
-                // dead, and is known to be after some seconds.
+                // The same request, by its number: leases that were granted to the lost answer are not lost with it.
                 await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(100 * attempt, 500)), time, now);
             }
         }
     }
+
+    /// <summary>Asks again while the store is away, for as long as that is waited for: kernels go on, and what they have computed is kept.</summary>
+    private async Task PatientlyAsync(Func<Task> ask, CancellationToken cancellation)
+    {
+        for (long since = time.GetTimestamp(); ;)
+        {
+            try
+            {
+                await ask();
+                return;
+            }
+            catch (StoreUnavailableException fault) when (fault.MayPass && time.GetElapsedTime(since) < options.StorePatience)
+            {
+                await Task.Delay(Jittered(AwayPause), time, cancellation);
+            }
+        }
+    }
+
+    /// <summary>By chance from half as long to half as long again: a store that comes back is not met by all at once.</summary>
+    private static TimeSpan Jittered(TimeSpan pause) => pause * (0.5 + (RandomNumberGenerator.GetInt32(1000) / 1000.0));
+
+    /// <summary>Whether a grain that did not answer may yet: after so many tries and so long.</summary>
+    private bool MayYetAnswer(int attempt, long since) => attempt < 3 || time.GetElapsedTime(since) < GrainPatience;
 
     /// <summary>Reads the sweep again when a lease is of a part that was added since.</summary>
     private async Task KnowPartsAsync(ShardLease[] leases, CancellationToken now)
@@ -250,6 +295,7 @@ internal sealed class SweepSession(
         {
             host.Forget(held.Run);
             LeftItsLane(held);
+            Interlocked.Add(ref _unstored, held.Unstored && !held.Lost ? 1 : 0);
             _held.TryRemove(new KeyValuePair<int, Held>(held.Lease.Shard, held));
             held.Cancel.Dispose();
             Changed();
@@ -281,7 +327,8 @@ internal sealed class SweepSession(
 
             if (lease.StoredTrials > 0)
             {
-                IReadOnlySet<long> stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token);
+                IReadOnlySet<long> stored = new HashSet<long>();
+                await PatientlyAsync(async () => stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token), held.Cancel.Token);
                 held.Run = new ShardRun(held.Run.Plan, lease, stored, held.Cancel.Token);
             }
 
@@ -318,6 +365,7 @@ internal sealed class SweepSession(
     private async Task StartAsync(Held held, Activity? shard)
     {
         Activity.Current = shard;
+        long asked = time.GetTimestamp();
         IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}");
         for (int attempt = 1; ; attempt++)
         {
@@ -328,18 +376,18 @@ internal sealed class SweepSession(
                     return;
                 }
 
-                if (attempt >= 10)
+                if (!MayYetAnswer(attempt, asked))
                 {
                     throw new InvalidOperationException(
                         $"The grain of shard {held.Lease.Shard} of sweep {held.Lease.SweepId} stays on another silo.");
                 }
             }
-            catch (Exception fault) when (attempt < 10 && fault is TimeoutException or OrleansMessageRejectionException)
+            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException && MayYetAnswer(attempt, asked))
             {
                 // Whether it began is unknown, and asking again is safe: a lease is begun once.
             }
 
-            await Task.Delay(TimeSpan.FromMilliseconds(50 * attempt), time, held.Cancel.Token);
+            await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(50 * attempt, 500)), time, held.Cancel.Token);
         }
     }
 
@@ -349,8 +397,6 @@ internal sealed class SweepSession(
         await _commits.WaitAsync(CancellationToken.None);
         try
         {
-            held.Cancel.Token.ThrowIfCancellationRequested();
-            held.Committing = true;
             Failpoints.Hit(Failpoints.BeforeCommit);
             using Activity? span = shard is null ? null : ExperimentsTelemetry.Source.StartActivity(
                 "commit", ActivityKind.Internal, shard.Context, Tags(held.Lease));
@@ -358,8 +404,8 @@ internal sealed class SweepSession(
             span?.SetTag("experiments.trials", commit.Outcomes.Count);
             span?.SetTag("experiments.spans", commit.Spans.Count);
 
-            // Not to be cancelled halfway: the transaction is short, and its outcome must be known.
-            CommitResult outcome = await store.CommitAsync(commit, CancellationToken.None);
+            CommitResult outcome = CommitResult.Fenced;
+            await PatientlyAsync(async () => outcome = await TryCommitAsync(held, commit), held.Cancel.Token);
             Failpoints.Hit(Failpoints.AfterCommit);
             span?.SetTag("experiments.commit", outcome.ToString());
             if (outcome == CommitResult.Stored)
@@ -375,6 +421,26 @@ internal sealed class SweepSession(
         finally
         {
             _commits.Release();
+        }
+    }
+
+    private async Task<CommitResult> TryCommitAsync(Held held, ShardCommit commit)
+    {
+        held.Cancel.Token.ThrowIfCancellationRequested();
+        held.Committing = true;
+        try
+        {
+            // Not to be cancelled halfway: the transaction is short, and its outcome must be known.
+            CommitResult outcome = await store.CommitAsync(commit, CancellationToken.None);
+            held.Unstored = false;
+            return outcome;
+        }
+        catch (StoreUnavailableException)
+        {
+            // Until the next try it is a lease like others: renewed, lost, given back.
+            held.Unstored = true;
+            held.Committing = false;
+            throw;
         }
     }
 
@@ -433,6 +499,14 @@ internal sealed class SweepSession(
             await all.WaitAsync(options.GiveUpAfter, time, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
+        if (_unstored > 0 && !_cancelledElsewhere)
+        {
+            Interlocked.CompareExchange(
+                ref _fault,
+                new StoreUnavailableException($"{_unstored} computed shards of sweep {row.Id} could not be stored, since the store was away; they are computed again."),
+                null);
+        }
+
         ShardLease[] back = [.. Drain(_toRelease), .. _held.Values.Where(h => !h.Committing && !h.Lost).Select(h => h.Lease)];
         if (back.Length > 0 && _fault is not StoreUnavailableException)
         {
@@ -463,13 +537,13 @@ internal sealed class SweepSession(
                 if (told || Left(lookedAt, options.LookEvery) == TimeSpan.Zero)
                 {
                     lookedAt = time.GetTimestamp();
-                    await LookAsync(over);
+                    await PatientlyAsync(() => LookAsync(over), over);
                 }
 
                 if (!_cancelledElsewhere && Left(renewedAt, options.RenewEvery) == TimeSpan.Zero)
                 {
                     renewedAt = time.GetTimestamp();
-                    await RenewAsync(over);
+                    await PatientlyAsync(() => RenewAsync(over), over);
                 }
             }
         }
@@ -558,6 +632,7 @@ internal sealed class SweepSession(
     {
         private volatile bool _committing;
         private volatile bool _lost;
+        private volatile bool _unstored;
         private int _turnEnded;
 
         public ShardLease Lease { get; } = lease;
@@ -580,6 +655,13 @@ internal sealed class SweepSession(
         {
             get => _lost;
             set => _lost = value;
+        }
+
+        /// <summary>It is computed, and the store was away when it was to be committed.</summary>
+        public bool Unstored
+        {
+            get => _unstored;
+            set => _unstored = value;
         }
 
         /// <summary>True once: the first to see it leave its lane.</summary>

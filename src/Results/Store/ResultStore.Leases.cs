@@ -42,15 +42,19 @@ public sealed partial class ResultStore
         }
     }
 
-    /// <summary>The state of every shard of a sweep, to rebuild a ledger from. One SELECT.</summary>
-    public async Task<IReadOnlyList<ShardRow>> LoadShardsAsync(long sweepId, CancellationToken cancellation) =>
-        await QueryAsync(
+    /// <summary>The state of every shard of a sweep, to rebuild a ledger from. One SELECT. While we may take nobody's lease (see
+    /// <see cref="GrantAsync"/>) every holder counts as alive.</summary>
+    public async Task<IReadOnlyList<ShardRow>> LoadShardsAsync(long sweepId, CancellationToken cancellation)
+    {
+        bool mayTakeOver = MayTakeOver;
+        return await QueryAsync(
             "load-shards",
             r => new ShardRow(
                 r.GetInt32(0), ShardStateOf(r.GetString(1)), r.GetInt32(2), Nullable<int>(r, 3), r.GetInt64(4), r.GetInt64(5), r.GetInt64(6),
-                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10)),
+                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10) || !mayTakeOver),
             cancellation,
             sweepId);
+    }
 
     /// <summary>What plug-ins each node offers that is alive now, but for the nodes of one process.</summary>
     public async Task<IReadOnlyList<IReadOnlyList<PlugInIdentity>>> LivePlugInsAsync(
@@ -59,6 +63,8 @@ public sealed partial class ResultStore
 
     /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
     /// gone; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer.</summary>
+    /// <remarks>Nobody's lease is taken within <see cref="NodeLiveness.Grace"/> of our own liveness lock's having been lost: what broke our connection
+    /// (the server's restart, a fail-over) may have broken the holder's, who lives and is about to be back.</remarks>
     public async Task<IReadOnlyList<ShardLease>> GrantAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
         await QueryAsync(
@@ -70,7 +76,11 @@ public sealed partial class ResultStore
                 Only = r.IsDBNull(8) ? null : r.GetFieldValue<int[]>(8),
             },
             cancellation,
-            sweepId, shards.ToArray(), nodeId, duration);
+            sweepId, shards.ToArray(), nodeId, duration, MayTakeOver);
+
+    /// <summary>The shards that <see cref="GrantAsync"/> would take from those who hold them, because they are dead or did not renew.</summary>
+    public async Task<IReadOnlyList<int>> OrphanedShardsAsync(long sweepId, CancellationToken cancellation) =>
+        MayTakeOver ? await QueryAsync("orphaned-shards", r => r.GetInt32(0), cancellation, sweepId) : [];
 
     /// <summary>Prolongs leases; returns those that are still held. One that is missing was fenced, or its sweep cancelled.</summary>
     public async Task<IReadOnlyList<ShardLease>> RenewAsync(
@@ -95,6 +105,17 @@ public sealed partial class ResultStore
         {
             (long[] sweeps, int[] numbers, int[] epochs) = Columns(leases);
             await ExecuteAsync("release-leases", cancellation, sweeps, numbers, epochs, nodeId);
+        }
+    }
+
+    private bool MayTakeOver
+    {
+        get
+        {
+            lock (_nodesLock)
+            {
+                return _nodes.TrueForAll(n => n.IsSteady);
+            }
         }
     }
 

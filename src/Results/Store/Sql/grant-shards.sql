@@ -7,7 +7,7 @@ WITH grantable AS (
                     AND (w.plug_ins IS NULL OR EXISTS (
                         SELECT 1 FROM experiments.node k WHERE k.id = $3 AND k.facts -> 'plugins' @> w.plug_ins)))
       AND (s.state = 'ready'
-           OR (s.state = 'leased'
+           OR ($5 AND s.state = 'leased'
                AND (s.lease_until < clock_timestamp() OR NOT EXISTS (
                     SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.node_id))))
     ORDER BY s.number
