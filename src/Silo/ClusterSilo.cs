@@ -176,6 +176,7 @@ public sealed class ClusterSilo : IAsyncDisposable
             });
             silo.AddExperimentsRuntime(new RuntimeOptions(
                 store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns), options.Lanes) { Worker = worker });
+            silo.Services.AddHostedService<MembershipWatch>();
             silo.Services.AddSingleton<SweepAttendant>();
             silo.Services.AddHostedService(s => s.GetRequiredService<SweepAttendant>());
         });
