@@ -18,9 +18,10 @@ public sealed class RedisServer : IAsyncDisposable
         .Select(folder => Path.Combine(folder, "redis-server")).FirstOrDefault(File.Exists);
 
     /// <param name="folder">Where it keeps every write; null: it keeps nothing.</param>
-    public static async Task<RedisServer> StartAsync(string? folder = null)
+    /// <param name="at">Its port, as of one that was killed; null for a free one.</param>
+    public static async Task<RedisServer> StartAsync(string? folder = null, int? at = null)
     {
-        int port = Ports.Free();
+        int port = at ?? Ports.Free();
         string[] keeps = folder is null ? [] : ["--dir", folder, "--appendonly", "yes"];
         Child process = await Child.StartAsync(
             new Dictionary<string, string?>(),

@@ -1,0 +1,93 @@
+using Experiments.Cluster.Tests.Driving;
+using Experiments.Testing;
+
+namespace Experiments.Cluster.Tests;
+
+/// <summary>What silos do when it is not they that die: they keep what they have computed, wait, and go on, without anybody's help.</summary>
+public sealed class SurroundingsTests
+{
+    private const int Trials = 360;
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(3);
+
+    /// <summary>The store's own retries last some ten seconds. After that, what is computed waits in memory, and its lease stays its holder's.</summary>
+    [Fact]
+    public async Task A_Postgres_that_crashed_and_comes_back_after_a_while_costs_that_while_and_no_result()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2, await TestPostgres.StartOwnAsync());
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        await cluster.Postgres.CrashAsync();
+        await Task.Delay(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        await cluster.RestartPostgresAsync();
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+        AssertNothingGivenUp(cluster);
+
+        // A grant whose answer the crash swallowed belongs to nobody who knows of it, and each silo may have been waiting for one.
+        Assert.InRange(await cluster.ScalarAsync<long>($"SELECT count(*) FROM experiments.shard WHERE sweep_id = {sweep} AND epoch > 1"), 0, 4);
+    }
+
+    /// <summary>Redis is membership: without it silos go on with those whom they know.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_Redis_that_was_killed_and_comes_back_with_its_data_or_without_stops_nobody(bool forgets)
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2);
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        await cluster.RestartRedisAsync(TimeSpan.FromSeconds(5), forgets);
+        if (forgets)
+        {
+            await Task.WhenAny(cluster.Silos.Select(s => s.SaysAsync("is written back", Patience)));
+        }
+
+        // Who comes now joins, and who dies now is done without.
+        Child late = await cluster.AddSiloAsync();
+        await cluster.UntilAsync(
+            $"SELECT EXISTS (SELECT FROM experiments.shard s JOIN experiments.node n ON n.id = s.node_id WHERE s.sweep_id = {sweep} AND n.process_id = {late.Id})"
+            + $" OR (SELECT state = 'done' FROM experiments.sweep WHERE id = {sweep})", Patience);
+        cluster.Silos[0].Signal("KILL");
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+        long next = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilWholeAsync(next, Trials, Patience, sweep);
+        AssertNothingGivenUp(cluster);
+    }
+
+    [Fact]
+    public async Task A_disk_that_was_full_is_waited_for()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using SmallDisk disk = await SmallDisk.MountAsync(256);
+        Assert.SkipWhen(disk.Unavailable is not null, disk.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(2, await TestPostgres.StartOwnAsync(Path.Combine(disk.Folder, "postgres")));
+        long calm = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilWholeAsync(calm, Trials, Patience);
+
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        disk.Fill();
+        await cluster.UntilQuietAsync(sweep, TimeSpan.FromSeconds(8), Patience);
+        disk.MakeRoom();
+        await cluster.RestartPostgresAsync();
+        Assert.InRange(await cluster.TryStoredAsync(sweep), Trials / 5, Trials - 1);
+        await cluster.UntilWholeAsync(sweep, Trials, Patience, calm);
+        AssertNothingGivenUp(cluster);
+        await cluster.Postgres.Server.StopAsync(TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>Every session that ran went on to its end: none threw away what it had computed.</summary>
+    private static void AssertNothingGivenUp(TestCluster cluster) =>
+        Assert.All(cluster.Silos, silo => Assert.DoesNotContain("ended here by a fault", silo.Said, StringComparison.Ordinal));
+
+    private const string Sweep = """
+        name: surroundings
+        seed: 12
+        instances: {family: uniform, n: [1024, 2048], d: 8, bound: 1, repeats: 90}
+        kernels:
+          - {kernel: exact, precision: float32}
+          - {kernel: low-rank, degree: 3, precision: float32}
+        measure: {rounds: 2, min_time: 10ms, max_noise: 0, sharing: true}
+        """;
+}
