@@ -18,6 +18,7 @@ internal enum Fault
     CrashPostgres,
     KillBackend,
     KillRedis,
+    LoseRedis,
     KillSubmit,
     KillWatch,
     SecondCluster,
@@ -31,7 +32,7 @@ internal sealed class Deck(int seed)
         (Fault.KillSilo, 11), (Fault.KillLeader, 7), (Fault.KillTwo, 2), (Fault.KillAll, 2),
         (Fault.BeforeLease, 2), (Fault.AfterLease, 2), (Fault.MidShard, 2), (Fault.BeforeCommit, 2), (Fault.AfterCommit, 2),
         (Fault.Terminate, 2), (Fault.Hang, 1), (Fault.HangLeader, 1),
-        (Fault.CrashPostgres, 3), (Fault.KillBackend, 2), (Fault.KillRedis, 3), (Fault.KillSubmit, 3), (Fault.KillWatch, 1), (Fault.SecondCluster, 2),
+        (Fault.CrashPostgres, 3), (Fault.KillBackend, 2), (Fault.KillRedis, 2), (Fault.LoseRedis, 1), (Fault.KillSubmit, 3), (Fault.KillWatch, 1), (Fault.SecondCluster, 2),
     ];
 
     private readonly Queue<Fault> _left = new();

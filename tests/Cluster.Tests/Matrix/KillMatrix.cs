@@ -94,9 +94,9 @@ internal sealed partial class KillMatrix(TestCluster cluster, RecoveryTable tabl
                 return await CrashPostgresAsync(TimeSpan.FromSeconds(_deck.Random.Next(4) == 0 ? _deck.Random.Next(8, 25) : _deck.Random.Next(3)));
             case Fault.KillBackend:
                 return await KillBackendAsync();
-            case Fault.KillRedis:
+            case Fault.KillRedis or Fault.LoseRedis:
                 string redisDied = await NowAsync();
-                await cluster.RestartRedisAsync(TimeSpan.FromSeconds(_deck.Random.Next(9)));
+                await cluster.RestartRedisAsync(TimeSpan.FromSeconds(_deck.Random.Next(9)), forgets: fault == Fault.LoseRedis);
                 return (await NextCommitAsync(redisDied), null);
             case Fault.KillSubmit:
                 return await KillClientAsync(["submit", await cluster.FileAsync(Sweep)], _deck.Random.Next(300, 2500));
