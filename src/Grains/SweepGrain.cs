@@ -1,17 +1,24 @@
+using System.Security.Cryptography;
 using Experiments.Grains.Running;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
 using Microsoft.Extensions.Logging;
 using Orleans.Placement;
+using Orleans.Runtime.Placement;
 
 namespace Experiments.Grains;
 
 /// <inheritdoc cref="ISweepGrain"/>
 [PreferLocalPlacement]
-public sealed partial class SweepGrain(StoreHandle stores, TimeProvider time, ILogger<SweepGrain> log) : Grain, ISweepGrain
+public sealed partial class SweepGrain(
+    StoreHandle stores, IClusterMembershipService cluster, ILocalSiloDetails self, TimeProvider time, ILogger<SweepGrain> log)
+    : Grain, ISweepGrain
 {
     // Where everything left is leased by others, the rows are looked at again this often; and what the dead hold is looked for this often.
     private static readonly TimeSpan LoadAgainAfter = TimeSpan.FromSeconds(1);
+
+    // A network that loses what is sent says nothing; those who wait for this grain are to hear of it before they give up.
+    private static readonly TimeSpan StoreAnswersWithin = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Adopt = TimeSpan.FromSeconds(10);
 
     private readonly ShardLedger _ledger = new(time);
@@ -37,17 +44,41 @@ public sealed partial class SweepGrain(StoreHandle stores, TimeProvider time, IL
 
         try
         {
-            LeaseGrant grant = await TakeAsync(request, cancellation);
+            LeaseGrant grant = await TakeAsync(request, cancellation).WaitAsync(
+                Others().Length > 0 ? StoreAnswersWithin : Timeout.InfiniteTimeSpan, time, cancellation);
             _answers[request.NodeId] = (request.Sequence, grant);
             return grant;
         }
         catch (StoreUnavailableException away) when (away.MayPass)
         {
-            // It may be away for this silo alone: the next who asks leads the sweep from where he is.
-            DeactivateOnIdle();
-            return new LeaseGrant([], false) { StoreAway = away.Message };
+            return Away(away.Message);
+        }
+        catch (TimeoutException)
+        {
+            return Away($"The store has not answered within {StoreAnswersWithin.TotalSeconds:F0} s.");
         }
     }
+
+    /// <summary>The store may be away for this silo alone, so the sweep is led from another, whatever silo that is. To go and be made again where
+    /// the next one asks would not do: whoever asks for a grain that has just gone is passed on by its silo, to another one there.</summary>
+    private LeaseGrant Away(string reason)
+    {
+        SiloAddress[] others = Others();
+        if (others.Length > 0)
+        {
+            RequestContext.Set(IPlacementDirector.PlacementHintKey, others[RandomNumberGenerator.GetInt32(others.Length)]);
+            MigrateOnIdle();
+        }
+        else
+        {
+            DeactivateOnIdle();
+        }
+
+        return new LeaseGrant([], false) { StoreAway = reason };
+    }
+
+    private SiloAddress[] Others() => [.. cluster.CurrentSnapshot.Members.Values
+        .Where(m => m.Status == SiloStatus.Active && !m.SiloAddress.Equals(self.SiloAddress)).Select(m => m.SiloAddress)];
 
     public ValueTask<LedgerProgress> Progress() =>
         new(new LedgerProgress(_ledger.Total, _ledger.Ready, _ledger.Leased, _ledger.Done));

@@ -35,9 +35,10 @@ internal sealed partial class MembershipWatch(
                     await RestoreAsync(stoppingToken);
                 }
             }
-            catch (Exception fault) when (fault is RedisException or RedisClusteringException or TimeoutException)
+            catch (Exception fault) when (!stoppingToken.IsCancellationRequested
+                && fault is RedisException or RedisClusteringException or TimeoutException or OperationCanceledException)
             {
-                // Away again, or lost again; the next look is soon.
+                // Away again (its client cancels what waits on a connection that breaks), or lost again; the next look is soon.
                 IsAway(log, fault.Message);
             }
         }

@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Net;
 using Experiments.Cluster.Tests.Driving;
 using Experiments.Testing;
 
@@ -75,6 +77,55 @@ public sealed class SurroundingsTests
         await cluster.UntilWholeAsync(sweep, Trials, Patience, calm);
         AssertNothingGivenUp(cluster);
         await cluster.Postgres.Server.StopAsync(TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>Nothing is refused and nobody is told: what is sent is lost.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_silo_that_leads_a_sweep_and_is_cut_off_is_done_without_until_it_is_back(bool fromTheStore)
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestNetwork network = await TestNetwork.MakeAsync(3);
+        Assert.SkipWhen(network.Unavailable is not null, network.Unavailable ?? "");
+        TestPostgres postgres = await TestPostgres.StartOwnAsync(settings: new Dictionary<string, string> { ["listen_addresses"] = network.Host });
+        await using TestCluster cluster = await TestCluster.StartAsync(0, postgres, network.Host);
+        string pki = Directory.CreateTempSubdirectory("experiments-pki-").FullName;
+        (int code, string said) = await cluster.RunAsync(
+            "certificates", pki, "--names", string.Join(',', Enumerable.Range(1, 3).Select(network.AddressOf)), "--force");
+        Assert.True(code == 0, said);
+        Dictionary<string, string?> there = new()
+        {
+            ["EXPERIMENTS_POSTGRES"] = await postgres.LetInAsync(network.Range, network.Host, cluster.Store),
+        };
+        Child[] silos = await Task.WhenAll(Enumerable.Range(1, 3).Select(i => cluster.AddSiloAsync(
+            network, i, there, "--tls-certificate", $"{pki}/node.crt", "--tls-key", $"{pki}/node.key", "--tls-authority", $"{pki}/ca.crt")));
+        long sweep = await cluster.SubmitAsync(Sweep.Replace("repeats: 90", "repeats: 180", StringComparison.Ordinal));
+        await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
+        int member = 1 + Array.FindIndex(silos, s => s.Said.Contains($"Sweep {sweep} is led from here", StringComparison.Ordinal));
+        Child victim = silos[member - 1];
+        string theirs = $"node_id IN (SELECT id FROM experiments.node WHERE process_id = {victim.Id})";
+        IPAddress[] lost = fromTheStore ? [IPAddress.Parse(network.Host)] : [.. Enumerable.Range(1, 3).Where(i => i != member).Select(network.AddressOf)];
+        Stopwatch watch = Stopwatch.StartNew();
+        await Task.WhenAll(lost.Select(a => network.CutAsync(member, a)));
+        if (fromTheStore)
+        {
+            // Neither its lock nor its leases outlast it, though nobody closed a connection.
+            await cluster.UntilAsync(
+                $"SELECT NOT EXISTS (SELECT FROM experiments.live_node WHERE {theirs}) "
+                + $"AND NOT EXISTS (SELECT FROM experiments.shard WHERE state = 'leased' AND {theirs})", TimeSpan.FromSeconds(25));
+            TestContext.Current.TestOutputHelper?.WriteLine($"its shards elsewhere after {watch.Elapsed}");
+        }
+        else
+        {
+            await Task.Delay(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        }
+
+        await Task.WhenAll(lost.Select(a => network.MendAsync(member, a)));
+        await cluster.UntilWholeAsync(sweep, 2 * Trials, Patience);
+        TestContext.Current.TestOutputHelper?.WriteLine($"whole after {watch.Elapsed}; the silo {(victim.IsRunning ? "runs" : $"ended with {victim.ExitCode}")}");
+        AssertNothingGivenUp(cluster);
+        Directory.Delete(pki, recursive: true);
     }
 
     /// <summary>Every session that ran went on to its end: none threw away what it had computed.</summary>

@@ -108,6 +108,15 @@ public sealed class TestPostgres
         return (owner.ConnectionString, new NpgsqlConnectionStringBuilder(superuser) { Database = "theirs" }.ConnectionString);
     }
 
+    /// <summary>Lets in whoever comes from a network, by TCP; the server must listen there.</summary>
+    /// <returns>The owner's connection string from there.</returns>
+    public async Task<string> LetInAsync(string range, string host, StoreAddress store)
+    {
+        await File.AppendAllTextAsync(Path.Combine(_server.Folder, "data", "pg_hba.conf"), $"host all all {range} trust\n");
+        await ExecuteAsync("SELECT pg_reload_conf()");
+        return new NpgsqlConnectionStringBuilder(store.Owner) { Host = host, SslMode = SslMode.Disable }.ConnectionString;
+    }
+
     /// <summary>Runs a statement as the superuser, in a database of the server's or of the one named.</summary>
     public async Task ExecuteAsync(string sql, string database = "postgres")
     {

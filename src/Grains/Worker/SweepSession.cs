@@ -25,6 +25,7 @@ internal sealed class SweepSession(
     private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
     // A grain's silo that dies is known to be dead after 2 s, one that hangs after 7, later on a machine that is busy.
     private static readonly TimeSpan GrainPatience = TimeSpan.FromSeconds(30);
+    private const int MissedLooks = 10;
     private static readonly TimeSpan AwayPause = TimeSpan.FromSeconds(1);
 
     private readonly ISweepGrain _sweep = grains.GetGrain<ISweepGrain>(row.Id);
@@ -49,6 +50,7 @@ internal sealed class SweepSession(
     // Not from 0: a node may run a sweep again, and the grain still remembers the numbers of the first time.
     private long _sequence = Stopwatch.GetTimestamp();
     private long _leasesLost;
+    private long _answeredAt;
     private int _unstored;
     private volatile bool _cancelledElsewhere;
     private volatile Exception? _fault;
@@ -79,6 +81,7 @@ internal sealed class SweepSession(
     private async Task<SweepEnd> RunInTurnAsync(CancellationToken finish, CancellationToken now)
     {
         SweepProgress first = await store.ProgressAsync(row.Id, now);
+        _answeredAt = time.GetTimestamp();
         _progress.Note(first);
         turns.SetPriority(_turn, first.Priority);
         bool done = false;
@@ -139,8 +142,9 @@ internal sealed class SweepSession(
         {
             // In turn with the other sweeps, and with a bound on what waits to be stored.
             int room = Math.Min(turns.Room(_turn), lanes + 1 + options.CommitsInFlight - _held.Count);
-            if (room <= 0)
+            if (room <= 0 || time.GetElapsedTime(Volatile.Read(ref _answeredAt)) > MissedLooks * options.LookEvery)
             {
+                // For whom the store is away takes nothing that he could not store, though the sweep's grain might still grant it.
                 await _changed.WaitAsync(options.LookEvery);
                 continue;
             }
@@ -365,9 +369,8 @@ internal sealed class SweepSession(
     private async Task StartAsync(Held held, Activity? shard)
     {
         Activity.Current = shard;
-        long asked = time.GetTimestamp();
         IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}");
-        for (int attempt = 1; ; attempt++)
+        for (int attempt = 1; attempt <= 10; attempt++)
         {
             try
             {
@@ -375,19 +378,22 @@ internal sealed class SweepSession(
                 {
                     return;
                 }
-
-                if (!MayYetAnswer(attempt, asked))
-                {
-                    throw new InvalidOperationException(
-                        $"The grain of shard {held.Lease.Shard} of sweep {held.Lease.SweepId} stays on another silo.");
-                }
             }
-            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException && MayYetAnswer(attempt, asked))
+            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException)
             {
                 // Whether it began is unknown, and asking again is safe: a lease is begun once.
             }
 
-            await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(50 * attempt, 500)), time, held.Cancel.Token);
+            await Task.Delay(TimeSpan.FromMilliseconds(50 * attempt), time, held.Cancel.Token);
+        }
+
+        // Its part of the directory lies on a silo that hangs; or a silo that is asked for a grain which has just left it
+        // makes it there again, and again. What the grain would do here is done without it, once all the same.
+        if (!host.Begin(held.Lease, shard?.Context ?? default))
+        {
+            Lost(held);
+            await held.TryCancelAsync();
+            held.Cancel.Token.ThrowIfCancellationRequested();
         }
     }
 
@@ -573,6 +579,7 @@ internal sealed class SweepSession(
     {
         long before = _progress.CommittedTrials;
         SweepProgress progress = await store.ProgressAsync(row.Id, over);
+        Volatile.Write(ref _answeredAt, time.GetTimestamp());
         _progress.Note(progress, before);
         turns.SetPriority(_turn, progress.Priority);
         if (progress.State == SweepState.Cancelled)

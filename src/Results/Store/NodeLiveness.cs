@@ -42,6 +42,7 @@ internal sealed class NodeLiveness : IAsyncDisposable
         try
         {
             await connection.OpenAsync(cancellation);
+            await ResultStore.WatchedAsync(connection, cancellation);
             await using NpgsqlCommand insert = new(SqlText.Named("insert-node"), connection);
             insert.Parameters.Add(new NpgsqlParameter { Value = CopyBuffer.CleanText(node.Name) });
             insert.Parameters.Add(new NpgsqlParameter { Value = CopyBuffer.CleanText(node.Host) });
@@ -135,6 +136,7 @@ internal sealed class NodeLiveness : IAsyncDisposable
                     await _connection.DisposeAsync();
                     _connection = new NpgsqlConnection(_address);
                     await _connection.OpenAsync(_stop.Token);
+                    await ResultStore.WatchedAsync(_connection, _stop.Token);
                     await ListenAsync(_stop.Token);
 
                     // What was said while nobody listened is lost: whoever works at sweeps looks for himself.

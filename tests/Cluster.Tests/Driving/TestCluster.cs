@@ -21,7 +21,6 @@ internal sealed class TestCluster : IAsyncDisposable
         Environment = new Dictionary<string, string?>
         {
             ["EXPERIMENTS_POSTGRES"] = store.Owner,
-            ["EXPERIMENTS_REDIS"] = $"127.0.0.1:{redis.Port}",
             ["XDG_CONFIG_HOME"] = folder,
             ["XDG_DATA_HOME"] = folder,
             ["DOTNET_DbgEnableMiniDump"] = "0",
@@ -45,11 +44,13 @@ internal sealed class TestCluster : IAsyncDisposable
 
     /// <param name="silos">How many to begin with.</param>
     /// <param name="postgres">A server that the test may kill; null: the one that all share.</param>
-    public static async Task<TestCluster> StartAsync(int silos, TestPostgres? postgres = null)
+    /// <param name="address">Where the Redis listens.</param>
+    public static async Task<TestCluster> StartAsync(int silos, TestPostgres? postgres = null, string address = "127.0.0.1")
     {
         string folder = Directory.CreateTempSubdirectory("experiments-cluster-").FullName;
         postgres ??= await TestPostgres.SharedAsync();
-        TestCluster cluster = new(await postgres.CreateStoreAsync(), postgres, await RedisServer.StartAsync(folder), folder);
+        TestCluster cluster = new(await postgres.CreateStoreAsync(), postgres, await RedisServer.StartAsync(folder, address: address), folder);
+        cluster.Environment["EXPERIMENTS_REDIS"] = $"{address}:{cluster._redis.Port}";
         await Task.WhenAll(Enumerable.Range(0, silos).Select(_ => cluster.AddSiloAsync()));
         return cluster;
     }
@@ -64,9 +65,19 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public Task<Child> StartSiloAsync(params string[] options) => StartSiloAsync(new Dictionary<string, string?>(), options);
 
+    /// <summary>A silo that joins from elsewhere.</summary>
+    public async Task<Child> AddSiloAsync(TestNetwork network, int member, IReadOnlyDictionary<string, string?> more, params string[] options)
+    {
+        Child silo = await StartSiloAsync(more, network.At(member), ["--bind", $"{network.AddressOf(member)}", .. options]);
+        await silo.SaysAsync("Silo of cluster", TimeSpan.FromSeconds(60));
+        return silo;
+    }
+
     /// <param name="more">Environment beside the cluster's, or instead of it.</param>
     /// <param name="options">Of the command line.</param>
-    public async Task<Child> StartSiloAsync(IReadOnlyDictionary<string, string?> more, params string[] options)
+    public Task<Child> StartSiloAsync(IReadOnlyDictionary<string, string?> more, params string[] options) => StartSiloAsync(more, [], options);
+
+    private async Task<Child> StartSiloAsync(IReadOnlyDictionary<string, string?> more, string[] before, string[] options)
     {
         Dictionary<string, string?> environment = new(Environment);
         foreach ((string name, string? value) in more)
@@ -74,7 +85,7 @@ internal sealed class TestCluster : IAsyncDisposable
             environment[name] = value;
         }
 
-        Child silo = await Child.StartAsync(environment, Client(["silo", "--port", "0", "--lanes", "1", .. options]));
+        Child silo = await Child.StartAsync(environment, [.. before, .. Client(["silo", "--port", "0", "--lanes", "1", .. options])]);
         lock (_silos)
         {
             _silos.Add(silo);
