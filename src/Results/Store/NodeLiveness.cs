@@ -10,10 +10,10 @@ internal sealed class NodeLiveness : IAsyncDisposable
 {
     /// <summary>How long the holder of a lease is given to take its lock again after whatever broke our connection: longer than the longest
     /// pause between its tries.</summary>
-    internal static readonly TimeSpan Grace = TimeSpan.FromSeconds(9);
+    internal static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
 
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(500);
-    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
     private readonly string _address;
     private readonly Action<long?>? _told;
     private readonly CancellationTokenSource _stop = new();
