@@ -128,6 +128,45 @@ public sealed class SurroundingsTests
         Directory.Delete(pki, recursive: true);
     }
 
+    /// <summary>Only the server's clock decides anything.</summary>
+    [Fact]
+    public async Task A_silo_whose_clock_jumps_by_a_day_and_back_is_like_any_other()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        string? library = Directory.Exists("/usr/lib")
+            ? Directory.EnumerateFiles("/usr/lib", "libfaketimeMT.so.1", new EnumerationOptions { RecurseSubdirectories = true, MaxRecursionDepth = 2, IgnoreInaccessible = true }).FirstOrDefault()
+            : null;
+        Assert.SkipWhen(library is null, "no libfaketime is installed");
+        string clock = Path.GetTempFileName();
+        await File.WriteAllTextAsync(clock, "+0", TestContext.Current.CancellationToken);
+        await using TestCluster cluster = await TestCluster.StartAsync(1);
+        Child silo = await cluster.StartSiloAsync(new Dictionary<string, string?>
+        {
+            ["LD_PRELOAD"] = library,
+            ["FAKETIME_TIMESTAMP_FILE"] = clock,
+            ["FAKETIME_NO_CACHE"] = "1",
+            ["FAKETIME_DONT_FAKE_MONOTONIC"] = "1",
+        });
+        await silo.SaysAsync("Silo of cluster", TimeSpan.FromSeconds(60));
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilStoredAsync(sweep, Trials / 10, Patience);
+        foreach (string jump in (string[])["+1d", "-1d", "+0"])
+        {
+            await File.WriteAllTextAsync(clock, jump, TestContext.Current.CancellationToken);
+            await Task.Delay(TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
+        }
+
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+        Assert.All(cluster.Silos, s => Assert.True(s.IsRunning, s.Said));
+        AssertNothingGivenUp(cluster);
+        foreach (string other in (string[])["started_at > now() + interval '12 hours'", "started_at < now() - interval '12 hours'"])
+        {
+            Assert.True(await cluster.ScalarAsync<bool>($"SELECT EXISTS (SELECT FROM experiments.trial WHERE sweep_id = {sweep} AND {other})"), other);
+        }
+
+        File.Delete(clock);
+    }
+
     /// <summary>Every session that ran went on to its end: none threw away what it had computed.</summary>
     private static void AssertNothingGivenUp(TestCluster cluster) =>
         Assert.All(cluster.Silos, silo => Assert.DoesNotContain("ended here by a fault", silo.Said, StringComparison.Ordinal));
