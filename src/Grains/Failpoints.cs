@@ -9,6 +9,7 @@ namespace Experiments.Grains;
 /// </remarks>
 internal static class Failpoints
 {
+    public const string BeforeLease = "before-lease";
     public const string AfterLease = "after-lease";
     public const string MidFetch = "mid-fetch";
     public const string MidShard = "mid-shard";

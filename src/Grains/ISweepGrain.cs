@@ -45,7 +45,12 @@ public sealed record LeaseRequest(
 /// <param name="Leases">Longest predicted first.</param>
 /// <param name="SweepDone">Every shard is done in the store, and the sweep with them.</param>
 [GenerateSerializer, Immutable, Alias(Aliases.LeaseGrant)]
-public sealed record LeaseGrant([property: Id(0)] ShardLease[] Leases, [property: Id(1)] bool SweepDone);
+public sealed record LeaseGrant([property: Id(0)] ShardLease[] Leases, [property: Id(1)] bool SweepDone)
+{
+    /// <summary>Why the grain's silo cannot use the store now, in which case nothing was noted or granted; else null.</summary>
+    [Id(2)]
+    public string? StoreAway { get; init; }
+}
 
 [GenerateSerializer, Immutable, Alias(Aliases.LedgerProgress)]
 public sealed record LedgerProgress(

@@ -1,16 +1,24 @@
+using System.Security.Cryptography;
 using Experiments.Grains.Running;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
+using Microsoft.Extensions.Logging;
 using Orleans.Placement;
+using Orleans.Runtime.Placement;
 
 namespace Experiments.Grains;
 
 /// <inheritdoc cref="ISweepGrain"/>
 [PreferLocalPlacement]
-public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, ISweepGrain
+public sealed partial class SweepGrain(
+    StoreHandle stores, IClusterMembershipService cluster, ILocalSiloDetails self, TimeProvider time, ILogger<SweepGrain> log)
+    : Grain, ISweepGrain
 {
-    // Where everything left is leased by others, the rows are looked at again this often: a dead holder shows there.
+    // Where everything left is leased by others, the rows are looked at again this often; and what the dead hold is looked for this often.
     private static readonly TimeSpan LoadAgainAfter = TimeSpan.FromSeconds(1);
+
+    // A network that loses what is sent says nothing; those who wait for this grain are to hear of it before they give up.
+    private static readonly TimeSpan StoreAnswersWithin = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Adopt = TimeSpan.FromSeconds(10);
 
     // No shard is taken for a straggler sooner: a second holder costs a silo's time, and a sweep's last shards are short.
@@ -19,8 +27,15 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
     private readonly ShardLedger _ledger = new(time);
     private readonly Dictionary<int, (long Sequence, LeaseGrant Grant)> _answers = [];
     private long _loadedAt;
+    private long _orphansAt;
 
     private long SweepId => this.GetPrimaryKeyLong();
+
+    public override Task OnActivateAsync(CancellationToken cancellationToken)
+    {
+        LeadsFromHere(log, SweepId);
+        return Task.CompletedTask;
+    }
 
     public async Task<LeaseGrant> Take(LeaseRequest request, CancellationToken cancellation)
     {
@@ -30,6 +45,49 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
             return last.Grant;
         }
 
+        try
+        {
+            LeaseGrant grant = await TakeAsync(request, cancellation).WaitAsync(
+                Others().Length > 0 ? StoreAnswersWithin : Timeout.InfiniteTimeSpan, time, cancellation);
+            _answers[request.NodeId] = (request.Sequence, grant);
+            return grant;
+        }
+        catch (StoreUnavailableException away) when (away.MayPass)
+        {
+            return Away(away.Message);
+        }
+        catch (TimeoutException)
+        {
+            return Away($"The store has not answered within {StoreAnswersWithin.TotalSeconds:F0} s.");
+        }
+    }
+
+    /// <summary>The store may be away for this silo alone, so the sweep is led from another, whatever silo that is. To go and be made again where
+    /// the next one asks would not do: whoever asks for a grain that has just gone is passed on by its silo, to another one there.</summary>
+    private LeaseGrant Away(string reason)
+    {
+        SiloAddress[] others = Others();
+        if (others.Length > 0)
+        {
+            RequestContext.Set(IPlacementDirector.PlacementHintKey, others[RandomNumberGenerator.GetInt32(others.Length)]);
+            MigrateOnIdle();
+        }
+        else
+        {
+            DeactivateOnIdle();
+        }
+
+        return new LeaseGrant([], false) { StoreAway = reason };
+    }
+
+    private SiloAddress[] Others() => [.. cluster.CurrentSnapshot.Members.Values
+        .Where(m => m.Status == SiloStatus.Active && !m.SiloAddress.Equals(self.SiloAddress)).Select(m => m.SiloAddress)];
+
+    public ValueTask<LedgerProgress> Progress() =>
+        new(new LedgerProgress(_ledger.Total, _ledger.Ready, _ledger.Leased, _ledger.Done));
+
+    private async Task<LeaseGrant> TakeAsync(LeaseRequest request, CancellationToken cancellation)
+    {
         ResultStore store = await stores.GetAsync(cancellation);
         if (_ledger.Stale)
         {
@@ -59,13 +117,8 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
                 SweepId, await store.OverdueAsync(SweepId, request.NodeId, LeastOverdue, request.Wanted, cancellation), request.NodeId, request.Duration, cancellation);
         }
 
-        LeaseGrant grant = new([.. leases], leases.Count == 0 && await FinishAsync(store, cancellation));
-        _answers[request.NodeId] = (request.Sequence, grant);
-        return grant;
+        return new LeaseGrant([.. leases], leases.Count == 0 && await FinishAsync(store, cancellation));
     }
-
-    public ValueTask<LedgerProgress> Progress() =>
-        new(new LedgerProgress(_ledger.Total, _ledger.Ready, _ledger.Leased, _ledger.Done));
 
     private async Task<IReadOnlyList<ShardLease>> GrantAsync(
         ResultStore store, LeaseRequest request, CancellationToken cancellation)
@@ -73,6 +126,7 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         for (int attempt = 0; attempt < 2 && request.Wanted > 0; attempt++)
         {
             _ledger.Expire();
+            await FindOrphansAsync(store, request.NodeId, cancellation);
             IReadOnlyList<int> asked = _ledger.Choose(request.Wanted, request.FreeBytes, request.Cores);
             if (asked.Count > 0)
             {
@@ -105,6 +159,16 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         }
 
         return [];
+    }
+
+    /// <summary>A dead silo's shards are run again at once, not when everything else is done; a hung one's, when their leases have run out.</summary>
+    private async Task FindOrphansAsync(ResultStore store, int node, CancellationToken cancellation)
+    {
+        if (time.GetElapsedTime(_orphansAt) >= LoadAgainAfter && _ledger.LeasedToOthers(node))
+        {
+            _ledger.Orphaned(await store.OrphanedShardsAsync(SweepId, cancellation));
+            _orphansAt = time.GetTimestamp();
+        }
     }
 
     /// <summary>Whether all is done, by the rows that this turn has loaded; the first to see it says so in the store.</summary>
@@ -142,4 +206,7 @@ public sealed class SweepGrain(StoreHandle stores, TimeProvider time) : Grain, I
         _ledger.Load(await store.LoadShardsAsync(SweepId, cancellation), Adopt);
         _loadedAt = time.GetTimestamp();
     }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Sweep {Sweep} is led from here")]
+    private static partial void LeadsFromHere(ILogger log, long sweep);
 }

@@ -63,6 +63,8 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
 /// </remarks>
 public sealed class ClusterSilo : IAsyncDisposable
 {
+    private static readonly TimeSpan StorePatience = TimeSpan.FromMinutes(30);
+
     private readonly IHost _host;
     private readonly HealthServer? _health;
 
@@ -154,7 +156,7 @@ public sealed class ClusterSilo : IAsyncDisposable
         builder.Logging.AddFilter("Polly", LogLevel.Warning);
         builder.Logging.AddProvider(new StandardErrorLog(options.JsonLog));
         builder.Services.AddSingleton<IHostLifetime, CommandLifetime>();
-        SweepWorkerOptions worker = new() { FinishWithin = options.Drain, WaitsForStore = true };
+        SweepWorkerOptions worker = new() { FinishWithin = options.Drain, WaitsForStore = true, StorePatience = StorePatience };
         builder.Services.Configure<HostOptions>(o => o.ShutdownTimeout = worker.FinishWithin + worker.GiveUpAfter);
         MemoryBudget memory = MemoryBudget.OfThisMachine();
         builder.UseOrleans(silo =>
@@ -188,6 +190,7 @@ public sealed class ClusterSilo : IAsyncDisposable
             {
                 Worker = worker, Isolation = options.Isolation, Files = options.Files,
             });
+            silo.Services.AddHostedService<MembershipWatch>();
             silo.Services.AddSingleton<SweepAttendant>();
             silo.Services.AddHostedService(s => s.GetRequiredService<SweepAttendant>());
         });

@@ -78,7 +78,15 @@ public static class RuntimeHosting
         private async Task<Results.Outcomes.ReferenceRecord?> FindAsync(Guid instanceKey, CancellationToken cancellation)
         {
             ResultStore store = await stores.GetAsync(cancellation);
-            return await store.FindReferenceAsync(instanceKey, cancellation);
+            try
+            {
+                return await store.FindReferenceAsync(instanceKey, cancellation);
+            }
+            catch (StoreUnavailableException away) when (away.MayPass)
+            {
+                // It is computed instead, to the same bits; whether the store is waited for is the commit's affair.
+                return null;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Experiments.Cluster.Tests.Driving;
 using Experiments.Silo;
 using Experiments.Silo.OneMachine;
+using Experiments.Testing;
 
 namespace Experiments.Cluster.Tests;
 
@@ -41,7 +42,7 @@ public sealed class OneMachineTests
 
         JsonNode down = await machine.JsonAsync("cluster", "down");
         Assert.Equal((2, 0, true), ((int)down["ended"]!, (int)down["killed"]!, (bool)down["postgres_stopped"]!));
-        Assert.All(second.Values, id => Assert.False(Runs(id)));
+        Assert.All(second.Values, id => Assert.False(Child.Runs(id)));
         Assert.False(Directory.Exists(machine.ClusterFolder));
         Assert.Equal(0, (int)(await machine.JsonAsync("cluster", "down"))["ended"]!);
     }
@@ -59,7 +60,7 @@ public sealed class OneMachineTests
 
         JsonNode down = await machine.JsonAsync("cluster", "down", "--drain", "0");
         Assert.Equal((2, 1), ((int)down["ended"]!, (int)down["killed"]!));
-        Assert.False(Runs(silo));
+        Assert.False(Child.Runs(silo));
     }
 
     /// <summary>The silos know the old Redis alone: left running they would be another cluster, of which 'up' says that all is well.</summary>
@@ -80,7 +81,7 @@ public sealed class OneMachineTests
         Dictionary<string, int> second = await machine.ProcessesAsync();
         Assert.Equal(["redis", "silo 1"], second.Keys);
         Assert.All(first, member => Assert.NotEqual(member.Value, second[member.Key]));
-        Assert.All(first.Values, id => Assert.False(Runs(id)));
+        Assert.All(first.Values, id => Assert.False(Child.Runs(id)));
         JsonNode down = await machine.JsonAsync("cluster", "down");
         Assert.Equal((2, 0, true), ((int)down["ended"]!, (int)down["killed"]!, (bool)down["postgres_stopped"]!));
     }
@@ -175,20 +176,6 @@ public sealed class OneMachineTests
     {
         using Process process = Process.GetProcessById(id);
         process.Kill();
-    }
-
-    /// <summary>A process that nobody has reaped yet does not run.</summary>
-    private static bool Runs(int id)
-    {
-        try
-        {
-            string status = File.ReadAllText($"/proc/{id}/stat");
-            return status[status.LastIndexOf(')') + 2] != 'Z';
-        }
-        catch (Exception gone) when (gone is FileNotFoundException or DirectoryNotFoundException)
-        {
-            return false;
-        }
     }
 
     private const string Sweep = """

@@ -76,6 +76,24 @@ public sealed class ShardLedgerTests
     }
 
     [Fact]
+    public void What_the_dead_have_left_comes_before_everything_else()
+    {
+        ShardLedger ledger = new(new FakeTimeProvider());
+        ledger.Load([Row(0, 1, ShardState.Leased, 4), Row(1, 9), Row(2, 2, ShardState.Leased, 4, alive: false), Row(3, 5, ShardState.Done)], Lease);
+        Assert.False(ledger.LeasedToOthers(1));
+        Assert.True(ledger.LeasedToOthers(2));
+
+        // What the store says of a shard that stands here as done or ready is nothing new.
+        ledger.Orphaned([0, 1, 3, 17]);
+        Assert.Equal([0, 2, 1], ledger.Choose(9));
+
+        // Once it is leased again it is like any other.
+        ledger.Granted([0, 2, 1], [LeaseOf(0, 5), LeaseOf(1, 1), LeaseOf(2, 5)], 2, Lease);
+        Assert.True(ledger.Release(LeaseOf(0, 5)) && ledger.Release(LeaseOf(1, 1)));
+        Assert.Equal([1, 0], ledger.Choose(9));
+    }
+
+    [Fact]
     public void Word_of_an_older_lease_changes_nothing()
     {
         ShardLedger ledger = new(new FakeTimeProvider());

@@ -65,6 +65,20 @@ public sealed class Child : IAsyncDisposable
         return child;
     }
 
+    /// <summary>Whether a process of that number runs. One that nobody has reaped yet does not.</summary>
+    public static bool Runs(int id)
+    {
+        try
+        {
+            string status = File.ReadAllText($"/proc/{id}/stat");
+            return status[status.LastIndexOf(')') + 2] != 'Z';
+        }
+        catch (Exception gone) when (gone is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return false;
+        }
+    }
+
     /// <summary>Waits until it has said so.</summary>
     /// <exception cref="InvalidOperationException">It did not, or has ended; the message has all that it said.</exception>
     public async Task SaysAsync(string text, TimeSpan within)

@@ -18,13 +18,15 @@ public sealed class RedisServer : IAsyncDisposable
         .Select(folder => Path.Combine(folder, "redis-server")).FirstOrDefault(File.Exists);
 
     /// <param name="folder">Where it keeps every write; null: it keeps nothing.</param>
-    public static async Task<RedisServer> StartAsync(string? folder = null)
+    /// <param name="at">Its port, as of one that was killed; null for a free one.</param>
+    /// <param name="address">Where it listens, to whoever comes.</param>
+    public static async Task<RedisServer> StartAsync(string? folder = null, int? at = null, string address = "127.0.0.1")
     {
-        int port = Ports.Free();
+        int port = at ?? Ports.Free();
         string[] keeps = folder is null ? [] : ["--dir", folder, "--appendonly", "yes"];
         Child process = await Child.StartAsync(
             new Dictionary<string, string?>(),
-            [Binary ?? throw new InvalidOperationException(Unavailable), "--bind", "127.0.0.1", "--port", port.ToString(CultureInfo.InvariantCulture), "--save", "", .. keeps]);
+            [Binary ?? throw new InvalidOperationException(Unavailable), "--bind", address, "--protected-mode", "no", "--port", port.ToString(CultureInfo.InvariantCulture), "--save", "", .. keeps]);
         await process.SaysAsync("Ready to accept connections", TimeSpan.FromSeconds(30));
         return new RedisServer(process, port);
     }

@@ -14,7 +14,7 @@ namespace Experiments.Testing;
 public sealed class TestPostgres
 {
     private const string Template = "experiments_template";
-    private static readonly Lazy<Task<TestPostgres>> Shared = new(StartAsync);
+    private static readonly Lazy<Task<TestPostgres>> Shared = new(() => StartAsync(NewFolder(), new Dictionary<string, string>()));
     private static readonly SemaphoreSlim Copying = new(1);
     private static int _databases;
 
@@ -32,11 +32,33 @@ public sealed class TestPostgres
     /// <summary>The server of this process, started once.</summary>
     public static Task<TestPostgres> SharedAsync() => Shared.Value;
 
+    /// <summary>One that no other test looks at, to be killed and hindered.</summary>
+    /// <param name="folder">Empty or not there; null: one under the system's temporary folder. It is deleted when this process ends.</param>
+    /// <param name="settings">Server settings beside the tests' own, or instead of them.</param>
+    public static Task<TestPostgres> StartOwnAsync(string? folder = null, IReadOnlyDictionary<string, string>? settings = null) =>
+        StartAsync(folder ?? NewFolder(), settings ?? new Dictionary<string, string>());
+
     /// <summary>A fresh, migrated, empty store.</summary>
     public static async Task<StoreAddress> CreateDatabaseAsync()
     {
         TestPostgres postgres = await SharedAsync();
-        return await postgres.CopyTemplateAsync();
+        return await postgres.CreateStoreAsync();
+    }
+
+    /// <summary>Ends the server as a crash does: no checkpoint, no farewell to its clients. <see cref="PrivateServer.EnsureRunningAsync"/> of
+    /// <see cref="Server"/> starts it again.</summary>
+    public async Task CrashAsync()
+    {
+        int id = (await _server.StatusAsync(CancellationToken.None)).ProcessId ?? throw new InvalidOperationException("The test server does not run.");
+        using (Process kill = Process.Start("/bin/kill", ["-s", "QUIT", id.ToString(CultureInfo.InvariantCulture)]))
+        {
+            await kill.WaitForExitAsync();
+        }
+
+        while (Child.Runs(id))
+        {
+            await Task.Delay(5);
+        }
     }
 
     /// <summary>A fresh database without our schema; the owner's connection string.</summary>
@@ -86,6 +108,15 @@ public sealed class TestPostgres
         return (owner.ConnectionString, new NpgsqlConnectionStringBuilder(superuser) { Database = "theirs" }.ConnectionString);
     }
 
+    /// <summary>Lets in whoever comes from a network, by TCP; the server must listen there.</summary>
+    /// <returns>The owner's connection string from there.</returns>
+    public async Task<string> LetInAsync(string range, string host, StoreAddress store)
+    {
+        await File.AppendAllTextAsync(Path.Combine(_server.Folder, "data", "pg_hba.conf"), $"host all all {range} trust\n");
+        await ExecuteAsync("SELECT pg_reload_conf()");
+        return new NpgsqlConnectionStringBuilder(store.Owner) { Host = host, SslMode = SslMode.Disable }.ConnectionString;
+    }
+
     /// <summary>Runs a statement as the superuser, in a database of the server's or of the one named.</summary>
     public async Task ExecuteAsync(string sql, string database = "postgres")
     {
@@ -98,7 +129,8 @@ public sealed class TestPostgres
     private static string NextName() =>
         string.Create(CultureInfo.InvariantCulture, $"test_{Interlocked.Increment(ref _databases)}");
 
-    private async Task<StoreAddress> CopyTemplateAsync()
+    /// <summary>A fresh, migrated, empty store on this server.</summary>
+    public async Task<StoreAddress> CreateStoreAsync()
     {
         string name = NextName();
         // Two copies of one template at once are refused.
@@ -154,16 +186,21 @@ public sealed class TestPostgres
         throw new InvalidOperationException("The test server does not ask for passwords.");
     }
 
-    private static async Task<TestPostgres> StartAsync()
+    private static async Task<TestPostgres> StartAsync(string folder, IReadOnlyDictionary<string, string> more)
     {
-        string folder = NewFolder();
-        PrivateServer server = new(new PrivateServerOptions(folder, KeeperCommand: null, new Dictionary<string, string>
+        Dictionary<string, string> settings = new()
         {
             // Tests kill processes, not machines: what the kernel has is safe.
             ["fsync"] = "off",
             ["shared_buffers"] = "64MB",
             ["log_min_error_statement"] = "panic",
-        }));
+        };
+        foreach ((string name, string value) in more)
+        {
+            settings[name] = value;
+        }
+
+        PrivateServer server = new(new PrivateServerOptions(folder, KeeperCommand: null, settings));
         Watch(folder);
         string owner = await server.EnsureRunningAsync(_ => { }, CancellationToken.None);
         NpgsqlConnectionStringBuilder template = new(owner) { Database = Template, Pooling = false };

@@ -52,6 +52,7 @@ public sealed class ShardLedger(TimeProvider time)
                 FreeBytes = row.NeedsFreeBytes ?? 0,
                 Cores = row.NeedsCores ?? 0,
                 State = row.State == ShardState.Done ? ShardState.Done : held ? ShardState.Leased : ShardState.Ready,
+                Orphaned = row.State == ShardState.Leased && !held,
                 Deadline = same ? known!.Deadline : time.GetTimestamp() + Ticks(adopt),
             };
         }
@@ -64,7 +65,7 @@ public sealed class ShardLedger(TimeProvider time)
             Count(shards[i].State, 1);
             if (shards[i].State == ShardState.Ready)
             {
-                _ready.Enqueue(i, (-shards[i].Cost, i));
+                Queue(i);
             }
         }
 
@@ -111,6 +112,7 @@ public sealed class ShardLedger(TimeProvider time)
             Entry entry = _shards[lease.Shard];
             entry.Epoch = lease.Epoch;
             entry.Owner = owner;
+            entry.Orphaned = false;
             entry.Deadline = time.GetTimestamp() + Ticks(duration);
             Move(entry, ShardState.Leased);
         }
@@ -134,7 +136,7 @@ public sealed class ShardLedger(TimeProvider time)
         {
             if (_shards[shard].State == ShardState.Ready)
             {
-                _ready.Enqueue(shard, (-_shards[shard].Cost, shard));
+                Queue(shard);
             }
         }
     }
@@ -186,6 +188,35 @@ public sealed class ShardLedger(TimeProvider time)
         return expired;
     }
 
+    /// <summary>Whether somebody else than this node holds a lease, as far as is known.</summary>
+    public bool LeasedToOthers(int node)
+    {
+        foreach (Entry shard in _shards)
+        {
+            if (shard.State == ShardState.Leased && shard.Owner != node)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>These are leased to the dead, says the store. They come before all others: they have been waited for already, and the longest
+    /// of them may be what the sweep ends with.</summary>
+    public void Orphaned(IReadOnlyList<int> shards)
+    {
+        ArgumentNullException.ThrowIfNull(shards);
+        foreach (int shard in shards)
+        {
+            if (shard < _shards.Length && _shards[shard].State == ShardState.Leased)
+            {
+                _shards[shard].Orphaned = true;
+                MakeReady(shard);
+            }
+        }
+    }
+
     private bool Holds(ShardLease lease) =>
         lease.Shard < _shards.Length && _shards[lease.Shard].State == ShardState.Leased
         && _shards[lease.Shard].Epoch == lease.Epoch;
@@ -194,9 +225,11 @@ public sealed class ShardLedger(TimeProvider time)
     {
         Move(_shards[shard], ShardState.Ready);
         _shards[shard].Owner = null;
-        _ready.Enqueue(shard, (-_shards[shard].Cost, shard));
+        Queue(shard);
         return true;
     }
+
+    private void Queue(int shard) => _ready.Enqueue(shard, (_shards[shard].Orphaned ? double.NegativeInfinity : -_shards[shard].Cost, shard));
 
     private void Move(Entry entry, ShardState to)
     {
@@ -237,6 +270,8 @@ public sealed class ShardLedger(TimeProvider time)
         public int Epoch { get; set; }
 
         public int? Owner { get; set; }
+
+        public bool Orphaned { get; set; }
 
         public long Deadline { get; set; }
     }

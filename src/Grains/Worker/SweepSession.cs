@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Security.Cryptography;
 using Experiments.Grains.Running;
 using Experiments.Grains.Telemetry;
 using Experiments.Kernels.Numbers;
@@ -23,6 +24,10 @@ internal sealed class SweepSession(
     MemoryBudget memory, LeaseTurns turns, ShardSpanProcessor spans, int nodeId, SweepWorkerOptions options, TimeProvider time)
 {
     private static readonly TimeSpan LongestIdle = TimeSpan.FromMilliseconds(500);
+    // A grain's silo that dies is known to be dead after 2 s, one that hangs after 7, later on a machine that is busy.
+    private static readonly TimeSpan GrainPatience = TimeSpan.FromSeconds(30);
+    private const int MissedLooks = 10;
+    private static readonly TimeSpan AwayPause = TimeSpan.FromSeconds(1);
 
     private readonly ISweepGrain _sweep = grains.GetGrain<ISweepGrain>(row.Id);
     private readonly ConcurrentDictionary<int, Held> _held = new();
@@ -47,6 +52,8 @@ internal sealed class SweepSession(
     // Not from 0: a node may run a sweep again, and the grain still remembers the numbers of the first time.
     private long _sequence = Stopwatch.GetTimestamp();
     private long _leasesLost;
+    private long _answeredAt;
+    private int _unstored;
     private volatile bool _cancelledElsewhere;
     private volatile Exception? _fault;
 
@@ -76,6 +83,7 @@ internal sealed class SweepSession(
     private async Task<SweepEnd> RunInTurnAsync(CancellationToken finish, CancellationToken now)
     {
         SweepProgress first = await store.ProgressAsync(row.Id, now);
+        _answeredAt = time.GetTimestamp();
         _progress.Note(first);
         turns.SetPriority(_turn, first.Priority);
         bool done = false;
@@ -131,12 +139,14 @@ internal sealed class SweepSession(
     {
         int lanes = _plan.Measure.Sharing ? pool.Lanes.Count : 1;
         TimeSpan idle = TimeSpan.FromMilliseconds(10);
+        long? awaySince = null;
         while (!Stopping(finish, now))
         {
             // In turn with the other sweeps, and with a bound on what waits to be stored.
             int room = Math.Min(turns.Room(_turn), lanes + 1 + options.CommitsInFlight - _held.Count);
-            if (room <= 0)
+            if (room <= 0 || time.GetElapsedTime(Volatile.Read(ref _answeredAt)) > MissedLooks * options.LookEvery)
             {
+                // For whom the store is away takes nothing that he could not store, though the sweep's grain might still grant it.
                 await _changed.WaitAsync(options.LookEvery);
                 continue;
             }
@@ -144,6 +154,7 @@ internal sealed class SweepSession(
             long asked = Stopwatch.GetTimestamp();
             DateTimeOffset askedAt = time.GetUtcNow();
             LeaseGrant grant;
+            Failpoints.Hit(Failpoints.BeforeLease);
             try
             {
                 grant = await TakeAsync(room, isIdle: _held.IsEmpty && idle >= LongestIdle && turns.IsAlone(_turn), now);
@@ -153,6 +164,21 @@ internal sealed class SweepSession(
                 return false;
             }
 
+            if (grant.StoreAway is string away)
+            {
+                awaySince ??= time.GetTimestamp();
+                if (time.GetElapsedTime(awaySince.Value) >= options.StorePatience)
+                {
+                    throw new StoreUnavailableException(away);
+                }
+
+                TimeSpan pause = Jittered(AwayPause);
+                turns.Sleep(_turn, pause);
+                await _changed.WaitAsync(pause);
+                continue;
+            }
+
+            awaySince = null;
             if (grant.SweepDone)
             {
                 return true;
@@ -187,20 +213,43 @@ internal sealed class SweepSession(
         ShardLease[] committed = Drain(_committed);
         LeaseRequest request = new(
             nodeId, ++_sequence, wanted, options.Lease, committed, Drain(_handedOn), memory.Free, Pinning.Cores.Count, isIdle);
+        long asked = time.GetTimestamp();
         for (int attempt = 1; ; attempt++)
         {
             try
             {
                 return await _sweep.Take(request, now);
             }
-            catch (Exception fault) when (attempt < 12 && fault is TimeoutException or OrleansMessageRejectionException)
+            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException && MayYetAnswer(attempt, asked))
             {
-                // The same request, by its number: leases that were granted to the lost answer are not lost with it. The grain's silo may be
-                // dead, and is known to be after some seconds.
+                // The same request, by its number: leases that were granted to the lost answer are not lost with it.
                 await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(100 * attempt, 500)), time, now);
             }
         }
     }
+
+    /// <summary>Asks again while the store is away, for as long as that is waited for: kernels go on, and what they have computed is kept.</summary>
+    private async Task PatientlyAsync(Func<Task> ask, CancellationToken cancellation)
+    {
+        for (long since = time.GetTimestamp(); ;)
+        {
+            try
+            {
+                await ask();
+                return;
+            }
+            catch (StoreUnavailableException fault) when (fault.MayPass && time.GetElapsedTime(since) < options.StorePatience)
+            {
+                await Task.Delay(Jittered(AwayPause), time, cancellation);
+            }
+        }
+    }
+
+    /// <summary>By chance from half as long to half as long again: a store that comes back is not met by all at once.</summary>
+    private static TimeSpan Jittered(TimeSpan pause) => pause * (0.5 + (RandomNumberGenerator.GetInt32(1000) / 1000.0));
+
+    /// <summary>Whether a grain that did not answer may yet: after so many tries and so long.</summary>
+    private bool MayYetAnswer(int attempt, long since) => attempt < 3 || time.GetElapsedTime(since) < GrainPatience;
 
     /// <summary>Reads the sweep again when a lease is of a part that was added since.</summary>
     private async Task KnowPartsAsync(ShardLease[] leases, CancellationToken now)
@@ -289,6 +338,7 @@ internal sealed class SweepSession(
         {
             host.Forget(held.Run);
             LeftItsLane(held);
+            Interlocked.Add(ref _unstored, held.Unstored && !held.Lost ? 1 : 0);
             _held.TryRemove(new KeyValuePair<int, Held>(held.Lease.Shard, held));
             held.Cancel.Dispose();
             Changed();
@@ -320,7 +370,8 @@ internal sealed class SweepSession(
 
             if (lease.StoredTrials > 0)
             {
-                IReadOnlySet<long> stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token);
+                IReadOnlySet<long> stored = new HashSet<long>();
+                await PatientlyAsync(async () => stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token), held.Cancel.Token);
                 held.Run = RunOf(held.Run.Plan, lease, stored, held.Cancel.Token);
             }
 
@@ -361,7 +412,7 @@ internal sealed class SweepSession(
     {
         Activity.Current = shard;
         IShardGrain grain = grains.GetGrain<IShardGrain>($"{held.Lease.SweepId}/{held.Lease.Shard}/{held.Lease.Epoch}/{nodeId}");
-        for (int attempt = 1; ; attempt++)
+        for (int attempt = 1; attempt <= 10; attempt++)
         {
             try
             {
@@ -369,19 +420,22 @@ internal sealed class SweepSession(
                 {
                     return;
                 }
-
-                if (attempt >= 10)
-                {
-                    throw new InvalidOperationException(
-                        $"The grain of shard {held.Lease.Shard} of sweep {held.Lease.SweepId} stays on another silo.");
-                }
             }
-            catch (Exception fault) when (attempt < 10 && fault is TimeoutException or OrleansMessageRejectionException)
+            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException)
             {
                 // Whether it began is unknown, and asking again is safe: a lease is begun once.
             }
 
             await Task.Delay(TimeSpan.FromMilliseconds(50 * attempt), time, held.Cancel.Token);
+        }
+
+        // Its part of the directory lies on a silo that hangs; or a silo that is asked for a grain which has just left it
+        // makes it there again, and again. What the grain would do here is done without it, once all the same.
+        if (!host.Begin(held.Lease, shard?.Context ?? default))
+        {
+            await LostAsync(held);
+            await held.TryCancelAsync();
+            held.Cancel.Token.ThrowIfCancellationRequested();
         }
     }
 
@@ -391,8 +445,6 @@ internal sealed class SweepSession(
         await _commits.WaitAsync(CancellationToken.None);
         try
         {
-            held.Cancel.Token.ThrowIfCancellationRequested();
-            held.Committing = true;
             Failpoints.Hit(Failpoints.BeforeCommit);
             using Activity? span = shard is null ? null : ExperimentsTelemetry.Source.StartActivity(
                 "commit", ActivityKind.Internal, shard.Context, Tags(held.Lease));
@@ -400,8 +452,8 @@ internal sealed class SweepSession(
             span?.SetTag("experiments.trials", commit.Outcomes.Count);
             span?.SetTag("experiments.spans", commit.Spans.Count);
 
-            // Not to be cancelled halfway: the transaction is short, and its outcome must be known.
-            CommitResult outcome = await store.CommitAsync(commit, CancellationToken.None);
+            CommitResult outcome = CommitResult.Fenced;
+            await PatientlyAsync(async () => outcome = await TryCommitAsync(held, commit), held.Cancel.Token);
             Failpoints.Hit(Failpoints.AfterCommit);
             span?.SetTag("experiments.commit", outcome.ToString());
             if (outcome == CommitResult.Stored)
@@ -417,6 +469,26 @@ internal sealed class SweepSession(
         finally
         {
             _commits.Release();
+        }
+    }
+
+    private async Task<CommitResult> TryCommitAsync(Held held, ShardCommit commit)
+    {
+        held.Cancel.Token.ThrowIfCancellationRequested();
+        held.Committing = true;
+        try
+        {
+            // Not to be cancelled halfway: the transaction is short, and its outcome must be known.
+            CommitResult outcome = await store.CommitAsync(commit, CancellationToken.None);
+            held.Unstored = false;
+            return outcome;
+        }
+        catch (StoreUnavailableException)
+        {
+            // Until the next try it is a lease like others: renewed, lost, given back.
+            held.Unstored = true;
+            held.Committing = false;
+            throw;
         }
     }
 
@@ -484,6 +556,14 @@ internal sealed class SweepSession(
             await all.WaitAsync(options.GiveUpAfter, time, CancellationToken.None).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
+        if (_unstored > 0 && !_cancelledElsewhere)
+        {
+            Interlocked.CompareExchange(
+                ref _fault,
+                new StoreUnavailableException($"{_unstored} computed shards of sweep {row.Id} could not be stored, since the store was away; they are computed again."),
+                null);
+        }
+
         ShardLease[] back = [.. Drain(_toRelease), .. _held.Values.Where(h => !h.Committing && !h.Lost).Select(h => h.Lease)];
         if (back.Length > 0 && _fault is not StoreUnavailableException)
         {
@@ -514,13 +594,13 @@ internal sealed class SweepSession(
                 if (told || Left(lookedAt, options.LookEvery) == TimeSpan.Zero)
                 {
                     lookedAt = time.GetTimestamp();
-                    await LookAsync(over);
+                    await PatientlyAsync(() => LookAsync(over), over);
                 }
 
                 if (!_cancelledElsewhere && Left(renewedAt, options.RenewEvery) == TimeSpan.Zero)
                 {
                     renewedAt = time.GetTimestamp();
-                    await RenewAsync(over);
+                    await PatientlyAsync(() => RenewAsync(over), over);
                 }
             }
         }
@@ -550,6 +630,7 @@ internal sealed class SweepSession(
     {
         long before = _progress.CommittedTrials;
         SweepProgress progress = await store.ProgressAsync(row.Id, over);
+        Volatile.Write(ref _answeredAt, time.GetTimestamp());
         _progress.Note(progress, before);
         turns.SetPriority(_turn, progress.Priority);
         if (progress.State == SweepState.Cancelled)
@@ -610,6 +691,7 @@ internal sealed class SweepSession(
     {
         private volatile bool _committing;
         private volatile bool _lost;
+        private volatile bool _unstored;
         private int _turnEnded;
 
         public ShardLease Lease { get; } = lease;
@@ -632,6 +714,13 @@ internal sealed class SweepSession(
         {
             get => _lost;
             set => _lost = value;
+        }
+
+        /// <summary>It is computed, and the store was away when it was to be committed.</summary>
+        public bool Unstored
+        {
+            get => _unstored;
+            set => _unstored = value;
         }
 
         /// <summary>True once: the first to see it leave its lane.</summary>

@@ -3,8 +3,9 @@ namespace Experiments.Grains.Worker;
 /// <summary>How a silo's worker leases.</summary>
 public sealed record SweepWorkerOptions
 {
-    /// <summary>How long a lease lasts unless renewed. A dead process is noticed sooner, by its liveness lock.</summary>
-    public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(30);
+    /// <summary>How long a lease lasts unless renewed: what the shards of a process that hangs wait for. A dead one is noticed sooner, by its
+    /// liveness lock.</summary>
+    public TimeSpan Lease { get; init; } = TimeSpan.FromSeconds(12);
 
     public TimeSpan RenewEvery { get; init; } = TimeSpan.FromSeconds(3);
 
@@ -24,6 +25,10 @@ public sealed record SweepWorkerOptions
     /// <summary>Whether a store that is away when the silo starts is waited for, as a cluster's silo does, or is the end of it, as for a command
     /// that somebody watches.</summary>
     public bool WaitsForStore { get; init; }
+
+    /// <summary>How long a session keeps what it holds while the store is away, beyond the store's own retries: for a cluster's silo as long as
+    /// a server takes to be mended; for a command none, whose user is told.</summary>
+    public TimeSpan StorePatience { get; init; }
 
     /// <summary>Computed shards that may wait for their commit while lanes go on.</summary>
     public int CommitsInFlight { get; init; } = 2;

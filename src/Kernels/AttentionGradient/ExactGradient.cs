@@ -47,7 +47,7 @@ public sealed class ExactGradient : IGradientKernel
         if (Math.Max(dominated, LaneRows<Lanes512<double>, double>.Shares(n, d)) > Array.MaxLength)
         {
             throw new ArgumentException(
-                $"n = {n} and d = {d}: exact keeps d × d sums for each part of the rows, more than 2^31 numbers in all. Lower d.");
+                $"n = {n} and d = {d}: exact keeps d × d sums for each part of the rows in one array, which holds 2^31 of them. Lower d.");
         }
 
         // The keys' gradients are as many products and exponentials again, over what the rows have left.

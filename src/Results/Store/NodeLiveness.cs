@@ -8,13 +8,18 @@ namespace Experiments.Results.Store;
 /// sweep whose state changes is heard of at once. A connection that breaks under a living process is made anew.</summary>
 internal sealed class NodeLiveness : IAsyncDisposable
 {
+    /// <summary>How long the holder of a lease is given to take its lock again after whatever broke our connection: longer than the longest
+    /// pause between its tries.</summary>
+    internal static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
+
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(500);
-    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
     private readonly string _address;
     private readonly Action<long?>? _told;
     private readonly CancellationTokenSource _stop = new();
     private NpgsqlConnection _connection;
     private Task _watching = Task.CompletedTask;
+    private long _brokeAt;
 
     private NodeLiveness(string address, int nodeId, NpgsqlConnection connection, Action<long?>? told)
     {
@@ -26,6 +31,9 @@ internal sealed class NodeLiveness : IAsyncDisposable
 
     internal int NodeId { get; }
 
+    /// <summary>Whether the connection has held for long enough that other nodes' locks tell who is alive.</summary>
+    internal bool IsSteady => Volatile.Read(ref _brokeAt) is long at && (at == 0 || TimeProvider.System.GetElapsedTime(at) > Grace);
+
     /// <param name="told">See <see cref="ResultStore.RegisterNodeAsync"/>.</param>
     internal static async Task<NodeLiveness> StartAsync(string address, NodeRow node, Action<long?>? told, CancellationToken cancellation)
     {
@@ -34,6 +42,7 @@ internal sealed class NodeLiveness : IAsyncDisposable
         try
         {
             await connection.OpenAsync(cancellation);
+            await ResultStore.WatchedAsync(connection, cancellation);
             await using NpgsqlCommand insert = new(SqlText.Named("insert-node"), connection);
             insert.Parameters.Add(new NpgsqlParameter { Value = CopyBuffer.CleanText(node.Name) });
             insert.Parameters.Add(new NpgsqlParameter { Value = CopyBuffer.CleanText(node.Host) });
@@ -127,11 +136,13 @@ internal sealed class NodeLiveness : IAsyncDisposable
                     await _connection.DisposeAsync();
                     _connection = new NpgsqlConnection(_address);
                     await _connection.OpenAsync(_stop.Token);
+                    await ResultStore.WatchedAsync(_connection, _stop.Token);
                     await ListenAsync(_stop.Token);
 
                     // What was said while nobody listened is lost: whoever works at sweeps looks for himself.
                     _told?.Invoke(null);
                     await LockAsync(_stop.Token);
+                    Volatile.Write(ref _brokeAt, TimeProvider.System.GetTimestamp());
                     pause = Pause;
                 }
 
@@ -145,6 +156,8 @@ internal sealed class NodeLiveness : IAsyncDisposable
             catch (Exception fault) when (fault is NpgsqlException or IOException or System.Net.Sockets.SocketException
                 or TimeoutException or ObjectDisposedException or InvalidOperationException)
             {
+                Volatile.Write(ref _brokeAt, TimeProvider.System.GetTimestamp());
+
                 // Until the lock is back our leases may be granted to others, and the fence keeps that harmless. By chance from half as long
                 // to half as long again, so that a server that comes back does not meet every silo at once.
                 TimeSpan jittered = pause * (0.5 + (RandomNumberGenerator.GetInt32(1000) / 1000.0));

@@ -43,19 +43,23 @@ public sealed partial class ResultStore
         }
     }
 
-    /// <summary>The state of every shard of a sweep, to rebuild a ledger from. One SELECT.</summary>
-    public async Task<IReadOnlyList<ShardRow>> LoadShardsAsync(long sweepId, CancellationToken cancellation) =>
-        await QueryAsync(
+    /// <summary>The state of every shard of a sweep, to rebuild a ledger from. One SELECT. While we may take nobody's lease (see
+    /// <see cref="GrantAsync"/>) every holder counts as alive.</summary>
+    public async Task<IReadOnlyList<ShardRow>> LoadShardsAsync(long sweepId, CancellationToken cancellation)
+    {
+        bool mayTakeOver = MayTakeOver;
+        return await QueryAsync(
             "load-shards",
             r => new ShardRow(
                 r.GetInt32(0), ShardStateOf(r.GetString(1)), r.GetInt32(2), Nullable<int>(r, 3), r.GetInt64(4), r.GetInt64(5), r.GetInt64(6),
-                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10))
+                r.GetInt32(7), r.GetInt32(8), r.GetDouble(9), r.GetBoolean(10) || !mayTakeOver)
             {
                 NeedsFreeBytes = Nullable<double>(r, 11),
                 NeedsCores = Nullable<int>(r, 12),
             },
             cancellation,
             sweepId);
+    }
 
     /// <summary>What plug-ins each node offers that is alive now, but for the nodes of one process.</summary>
     public async Task<IReadOnlyList<IReadOnlyList<PlugInIdentity>>> LivePlugInsAsync(
@@ -80,14 +84,20 @@ public sealed partial class ResultStore
     /// <summary>Leases those of the named shards that are ready, or whose lease has expired, or whose holder's liveness lock is
     /// gone, unless a second holder goes on; each with a higher epoch. None of a sweep that is not running, or that needs a plug-in which the node does not offer; and none that
     /// needs more room than the node has, as long as a silo is alive that has it.</summary>
-    /// <remarks>A holder whose lock is gone after it had begun the shard is counted among the shard's dead.</remarks>
+    /// <remarks>A holder whose lock is gone after it had begun the shard is counted among the shard's dead.
+    /// Nobody's lease is taken within <see cref="NodeLiveness.Grace"/> of our own liveness lock's having been lost: what broke our connection
+    /// (the server's restart, a fail-over) may have broken the holder's, who lives and is about to be back.</remarks>
     public async Task<IReadOnlyList<ShardLease>> GrantAsync(
         long sweepId, IReadOnlyList<int> shards, int nodeId, TimeSpan duration, CancellationToken cancellation) =>
         await QueryAsync(
             "grant-shards",
             r => LeaseOf(sweepId, r),
             cancellation,
-            sweepId, shards.ToArray(), nodeId, duration);
+            sweepId, shards.ToArray(), nodeId, duration, MayTakeOver);
+
+    /// <summary>The shards that <see cref="GrantAsync"/> would take from those who hold them, because they are dead or did not renew.</summary>
+    public async Task<IReadOnlyList<int>> OrphanedShardsAsync(long sweepId, CancellationToken cancellation) =>
+        MayTakeOver ? await QueryAsync("orphaned-shards", r => r.GetInt32(0), cancellation, sweepId) : [];
 
     /// <summary>Shards that another node has held for much longer than the sweep's shards took, by their predictions, longest held first; none while
     /// none is done.</summary>
@@ -151,6 +161,17 @@ public sealed partial class ResultStore
         Deaths = r.GetInt32(9),
         SweepIsolated = r.GetBoolean(10),
     };
+
+    private bool MayTakeOver
+    {
+        get
+        {
+            lock (_nodesLock)
+            {
+                return _nodes.TrueForAll(n => n.IsSteady);
+            }
+        }
+    }
 
     private static PlugInIdentity[] Offered(string? json)
     {

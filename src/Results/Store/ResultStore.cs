@@ -25,7 +25,11 @@ public sealed partial class ResultStore : IAsyncDisposable
     /// then the owner writes.</remarks>
     public static async Task<ResultStore> OpenAsync(StoreAddress address, CancellationToken cancellation)
     {
-        NpgsqlDataSource source = Source(address.Writer);
+        NpgsqlDataSource source = Source(
+            address.Writer,
+            builder => builder.UsePhysicalConnectionInitializer(
+                connection => WatchedAsync(connection, CancellationToken.None).GetAwaiter().GetResult(),
+                connection => WatchedAsync(connection, CancellationToken.None)));
         try
         {
             // The server answered a moment ago, when it was migrated, so one that does not now is about to.
@@ -100,6 +104,13 @@ public sealed partial class ResultStore : IAsyncDisposable
         }
 
         await _source.DisposeAsync();
+    }
+
+    /// <summary>Has the server look whether this client is still there.</summary>
+    internal static async Task WatchedAsync(NpgsqlConnection connection, CancellationToken cancellation)
+    {
+        await using NpgsqlCommand command = Command(connection, "keep-alive");
+        await command.ExecuteNonQueryAsync(cancellation);
     }
 
     private static async Task NoLimitAsync(NpgsqlConnection connection, CancellationToken cancellation)

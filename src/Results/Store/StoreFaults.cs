@@ -71,6 +71,12 @@ internal static class StoreFaults
         _ => false,
     };
 
+    /// <summary>Beyond what is worth a second try at once: what somebody mends while others wait.</summary>
+    private static bool MayPass(Exception fault) => IsTransient(fault) || fault is PostgresException
+    {
+        SqlState: PostgresErrorCodes.DiskFull or PostgresErrorCodes.OutOfMemory or PostgresErrorCodes.InsufficientResources or PostgresErrorCodes.IoError,
+    };
+
     /// <summary>A sentence for a person: what was tried, what was needed, what to do. It never holds a password.</summary>
     internal static StoreUnavailableException Explain(Exception fault, string address)
     {
@@ -94,7 +100,7 @@ internal static class StoreFaults
             _ => $"{place} could not be reached: {Cause(fault, address)}. Check that it runs and that EXPERIMENTS_POSTGRES is right; "
                 + "unset, a private server is started.",
         };
-        return new StoreUnavailableException(text, fault);
+        return new StoreUnavailableException(text, fault) { MayPass = MayPass(fault) };
     }
 
     /// <summary>Where a connection string leads, without who logs in how.</summary>

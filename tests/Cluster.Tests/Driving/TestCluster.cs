@@ -10,17 +10,17 @@ namespace Experiments.Cluster.Tests.Driving;
 /// <summary>A store and a Redis of its own, and as many silos as processes as a test wants.</summary>
 internal sealed class TestCluster : IAsyncDisposable
 {
-    private readonly RedisServer _redis;
     private readonly List<Child> _silos = [];
     private readonly string _folder;
 
-    private TestCluster(StoreAddress store, RedisServer redis, string folder)
+    private RedisServer _redis;
+
+    private TestCluster(StoreAddress store, TestPostgres postgres, RedisServer redis, string folder)
     {
-        (Store, _redis, _folder) = (store, redis, folder);
+        (Store, Postgres, _redis, _folder) = (store, postgres, redis, folder);
         Environment = new Dictionary<string, string?>
         {
             ["EXPERIMENTS_POSTGRES"] = store.Owner,
-            ["EXPERIMENTS_REDIS"] = $"127.0.0.1:{redis.Port}",
             ["XDG_CONFIG_HOME"] = folder,
             ["XDG_DATA_HOME"] = folder,
             ["DOTNET_DbgEnableMiniDump"] = "0",
@@ -31,6 +31,9 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public StoreAddress Store { get; }
 
+    /// <summary>The server that the store lies on: other tests' too, unless the test brought its own.</summary>
+    public TestPostgres Postgres { get; }
+
     public NpgsqlDataSource Reader { get; }
 
     public Dictionary<string, string?> Environment { get; }
@@ -39,10 +42,15 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public static string? Unavailable => RedisServer.Unavailable;
 
-    public static async Task<TestCluster> StartAsync(int silos)
+    /// <param name="silos">How many to begin with.</param>
+    /// <param name="postgres">A server that the test may kill; null: the one that all share.</param>
+    /// <param name="address">Where the Redis listens.</param>
+    public static async Task<TestCluster> StartAsync(int silos, TestPostgres? postgres = null, string address = "127.0.0.1")
     {
         string folder = Directory.CreateTempSubdirectory("experiments-cluster-").FullName;
-        TestCluster cluster = new(await TestPostgres.CreateDatabaseAsync(), await RedisServer.StartAsync(folder), folder);
+        postgres ??= await TestPostgres.SharedAsync();
+        TestCluster cluster = new(await postgres.CreateStoreAsync(), postgres, await RedisServer.StartAsync(folder, address: address), folder);
+        cluster.Environment["EXPERIMENTS_REDIS"] = $"{address}:{cluster._redis.Port}";
         await Task.WhenAll(Enumerable.Range(0, silos).Select(_ => cluster.AddSiloAsync()));
         return cluster;
     }
@@ -55,9 +63,29 @@ internal sealed class TestCluster : IAsyncDisposable
         return silo;
     }
 
-    public async Task<Child> StartSiloAsync(params string[] options)
+    public Task<Child> StartSiloAsync(params string[] options) => StartSiloAsync(new Dictionary<string, string?>(), options);
+
+    /// <summary>A silo that joins from elsewhere.</summary>
+    public async Task<Child> AddSiloAsync(TestNetwork network, int member, IReadOnlyDictionary<string, string?> more, params string[] options)
     {
-        Child silo = await Child.StartAsync(Environment, Client(["silo", "--port", "0", "--lanes", "1", .. options]));
+        Child silo = await StartSiloAsync(more, network.At(member), ["--bind", $"{network.AddressOf(member)}", .. options]);
+        await silo.SaysAsync("Silo of cluster", TimeSpan.FromSeconds(60));
+        return silo;
+    }
+
+    /// <param name="more">Environment beside the cluster's, or instead of it.</param>
+    /// <param name="options">Of the command line.</param>
+    public Task<Child> StartSiloAsync(IReadOnlyDictionary<string, string?> more, params string[] options) => StartSiloAsync(more, [], options);
+
+    private async Task<Child> StartSiloAsync(IReadOnlyDictionary<string, string?> more, string[] before, string[] options)
+    {
+        Dictionary<string, string?> environment = new(Environment);
+        foreach ((string name, string? value) in more)
+        {
+            environment[name] = value;
+        }
+
+        Child silo = await Child.StartAsync(environment, [.. before, .. Client(["silo", "--port", "0", "--lanes", "1", .. options])]);
         lock (_silos)
         {
             _silos.Add(silo);
@@ -66,10 +94,36 @@ internal sealed class TestCluster : IAsyncDisposable
         return silo;
     }
 
+    /// <summary>Kills the Redis and starts it again at the same place.</summary>
+    /// <param name="away">How long there is none.</param>
+    /// <param name="forgets">Whether it has lost what it kept.</param>
+    public async Task RestartRedisAsync(TimeSpan away, bool forgets = false)
+    {
+        await _redis.DisposeAsync();
+        if (forgets)
+        {
+            Directory.Delete(Path.Combine(_folder, "appendonlydir"), recursive: true);
+        }
+
+        await Task.Delay(away);
+        _redis = await RedisServer.StartAsync(_folder, _redis.Port);
+    }
+
+    /// <summary>Starts the Postgres again after its crash; nothing where it still runs.</summary>
+    public async Task RestartPostgresAsync()
+    {
+        await Postgres.Server.EnsureRunningAsync(_ => { }, CancellationToken.None);
+        NpgsqlConnection.ClearAllPools();
+        await TryStoredAsync(0);
+    }
+
+    /// <summary>A command that is under way.</summary>
+    public Task<Child> StartAsync(params string[] args) => Child.StartAsync(Environment, Client(args));
+
     /// <summary>One command to its end; what it wrote to both outputs.</summary>
     public async Task<(int Code, string Said)> RunAsync(params string[] args)
     {
-        await using Child child = await Child.StartAsync(Environment, Client(args));
+        await using Child child = await StartAsync(args);
         int code = await child.EndAsync(TimeSpan.FromMinutes(4));
         return (code, child.Said);
     }
@@ -77,11 +131,16 @@ internal sealed class TestCluster : IAsyncDisposable
     /// <summary>Stores a sweep for the silos; its number.</summary>
     public async Task<long> SubmitAsync(string yaml)
     {
-        string file = Path.Combine(_folder, $"{Guid.NewGuid():N}.yaml");
-        await File.WriteAllTextAsync(file, yaml);
-        (int code, string said) = await RunAsync("submit", file, "--json");
+        (int code, string said) = await RunAsync("submit", await FileAsync(yaml), "--json");
         Assert.True(code == 0, said);
         return (long)JsonNode.Parse(said[said.IndexOf('{', StringComparison.Ordinal)..])!["sweep_id"]!;
+    }
+
+    public async Task<string> FileAsync(string text)
+    {
+        string file = Path.Combine(_folder, $"{Guid.NewGuid():N}.yaml");
+        await File.WriteAllTextAsync(file, text);
+        return file;
     }
 
     public async Task<T> ScalarAsync<T>(string sql)
@@ -91,6 +150,45 @@ internal sealed class TestCluster : IAsyncDisposable
     }
 
     public Task<long> StoredAsync(long sweep) => ScalarAsync<long>($"SELECT count(*) FROM experiments.trial WHERE sweep_id = {sweep}");
+
+    /// <summary>How many of a sweep's trials are stored, asked again while the server cannot say.</summary>
+    public async Task<long> TryStoredAsync(long sweep)
+    {
+        for (Stopwatch watch = Stopwatch.StartNew(); ; await Task.Delay(50))
+        {
+            try
+            {
+                return await StoredAsync(sweep);
+            }
+            catch (NpgsqlException) when (watch.Elapsed < TimeSpan.FromSeconds(30))
+            {
+                NpgsqlConnection.ClearAllPools();
+            }
+        }
+    }
+
+    /// <summary>Waits until nothing has been stored for so long, or the server has been away for so long.</summary>
+    public async Task UntilQuietAsync(long sweep, TimeSpan quiet, TimeSpan within)
+    {
+        long last = -1;
+        for (Stopwatch watch = Stopwatch.StartNew(), since = Stopwatch.StartNew(); since.Elapsed < quiet; await Task.Delay(100))
+        {
+            Assert.True(watch.Elapsed < within, $"Trials were stored until {watch.Elapsed}.");
+            try
+            {
+                long stored = await StoredAsync(sweep);
+                if (stored != last)
+                {
+                    last = stored;
+                    since.Restart();
+                }
+            }
+            catch (NpgsqlException away)
+            {
+                Debug.WriteLine(away.Message);
+            }
+        }
+    }
 
     /// <summary>Waits until the statement says true.</summary>
     public async Task UntilAsync(string sql, TimeSpan within)
@@ -156,7 +254,14 @@ internal sealed class TestCluster : IAsyncDisposable
         Directory.Delete(_folder, recursive: true);
     }
 
-    public string Logs() => string.Join("\n----\n", _silos.Select(s => s.Said));
+    /// <summary>What was said by the silos that run and by the last that ended.</summary>
+    public string Logs()
+    {
+        lock (_silos)
+        {
+            return string.Join("\n----\n", _silos.Where(s => s.IsRunning).Concat(_silos.Where(s => !s.IsRunning).TakeLast(4)).Select(s => s.Said));
+        }
+    }
 
     private static string[] Client(string[] args) => ["dotnet", Path.Combine(AppContext.BaseDirectory, "experiments.dll"), .. args];
 }

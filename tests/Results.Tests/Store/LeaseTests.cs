@@ -155,11 +155,44 @@ public sealed class LeaseTests : StoreTest
         long sweep = await Make.SweepAsync(Store, 1, 1);
         int node = await Make.NodeAsync(Store);
         await Make.GrantOneAsync(Store, sweep, 0, node);
-        await OwnerAsync($"SELECT pg_terminate_backend(pid) FROM experiments.live_node WHERE node_id = {node}");
-        while (!(await Store.LoadShardsAsync(sweep, Cancellation)).Single().HolderAlive)
+        object process = (await ScalarAsync($"SELECT pid FROM experiments.live_node WHERE node_id = {node}"))!;
+        await OwnerAsync($"SELECT pg_terminate_backend({process})");
+        while (!true.Equals(await ScalarAsync($"SELECT pid <> {process} FROM experiments.live_node WHERE node_id = {node}")))
         {
             await Task.Delay(20, Cancellation);
         }
+
+        Assert.True(Assert.Single(await Store.LoadShardsAsync(sweep, Cancellation)).HolderAlive);
+    }
+
+    [Fact]
+    public async Task Who_has_just_lost_his_own_connection_takes_nobodys_lease()
+    {
+        long sweep = await Make.SweepAsync(Store, 3, 1);
+        int survivor = await Make.NodeAsync(Store);
+        await using ResultStore other = await ResultStore.OpenAsync(Address, Cancellation);
+        int away = await Make.NodeAsync(other);
+        await Make.GrantOneAsync(other, sweep, 0, away);
+        Assert.Single(await other.GrantAsync(sweep, [1], away, TimeSpan.Zero, Cancellation));
+
+        // One has run out, which needs no lock to be seen.
+        Assert.Equal([1], await Store.OrphanedShardsAsync(sweep, Cancellation));
+        await other.UnregisterNodeAsync(away);
+        Assert.Equal([0, 1], await Store.OrphanedShardsAsync(sweep, Cancellation));
+
+        await OwnerAsync($"SELECT pg_terminate_backend(pid) FROM experiments.live_node WHERE node_id = {survivor}");
+        while ((await Store.OrphanedShardsAsync(sweep, Cancellation)).Count > 0)
+        {
+            await Task.Delay(5, Cancellation);
+        }
+
+        Assert.All(await Store.LoadShardsAsync(sweep, Cancellation), s => Assert.True(s.State == ShardState.Ready || s.HolderAlive));
+        Assert.Equal([2], (await Store.GrantAsync(sweep, [0, 1, 2], survivor, Make.LongLease, Cancellation)).Select(l => l.Shard));
+
+        // Whoever lives has had time to come back.
+        await Task.Delay(NodeLiveness.Grace + TimeSpan.FromSeconds(2), Cancellation);
+        Assert.Equal([0, 1], await Store.OrphanedShardsAsync(sweep, Cancellation));
+        Assert.Equal([0, 1], (await Store.GrantAsync(sweep, [0, 1, 2], survivor, Make.LongLease, Cancellation)).Select(l => l.Shard).Order());
     }
 
     [Fact]

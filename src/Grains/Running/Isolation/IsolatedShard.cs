@@ -250,12 +250,19 @@ internal sealed class IsolatedShard
         bool enough = _hung || deaths > _run.Plan.Limits.Retries;
         if (at.Place == WholeInstance)
         {
-            if (enough)
+            // Alone is a process that has drawn nothing else: an earlier kernel's thread may be what killed this one.
+            bool drawnAlone = alone?.Instance == at.Instance;
+            IEnumerable<TrialPlace> places = Enumerable.Range(0, _instances[at.Instance].Plan.Trials.Count).Select(i => at with { Place = i });
+            if (enough && (_hung || drawnAlone))
             {
-                for (int i = 0; i < _instances[at.Instance].Plan.Trials.Count; i++)
+                foreach (TrialPlace place in places)
                 {
-                    GiveUp(at with { Place = i }, deaths, evidence, "drawing the instance or computing its reference");
+                    GiveUp(place, deaths, evidence, "drawing the instance or computing its reference");
                 }
+            }
+            else if (!drawnAlone && places.Where(IsWanted).Select(p => (TrialPlace?)p).FirstOrDefault() is TrialPlace first)
+            {
+                _suspects.Push(first);
             }
         }
         else if (!IsWanted(at))

@@ -19,4 +19,7 @@ SET second_node = $3, second_until = clock_timestamp() + $4
 FROM grantable g, experiments.sweep w
 WHERE s.sweep_id = $1 AND s.number = g.number AND w.id = $1
 RETURNING s.number, s.epoch, s.first_instance, s.end_instance, s.first_trial, s.trials,
-    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own, cardinality(s.dead_nodes), w.isolated
+    s.trials_done + s.trials_failed + s.trials_skipped, s.part, s.own, cardinality(s.dead_nodes),
+    w.isolated OR EXISTS (
+        SELECT 1 FROM experiments.shard o
+        WHERE o.sweep_id = $1 AND cardinality(o.dead_nodes) >= 2 AND o.state <> 'done' AND o.number <> s.number)

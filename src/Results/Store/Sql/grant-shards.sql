@@ -13,7 +13,7 @@ WITH grantable AS (
            OR NOT experiments.silo_with_room(
                 s.needs_free_bytes, s.needs_cores, (SELECT w.plug_ins FROM experiments.sweep w WHERE w.id = $1)))
       AND (s.state = 'ready'
-           OR (s.state = 'leased'
+           OR ($5 AND s.state = 'leased'
                AND (s.lease_until < clock_timestamp() OR NOT EXISTS (
                     SELECT 1 FROM experiments.live_node l WHERE l.node_id = s.node_id))
                -- Whoever computes it beside its holder goes on alone.
