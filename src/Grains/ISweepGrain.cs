@@ -13,7 +13,9 @@ public interface ISweepGrain : IGrainWithIntegerKey
 {
     /// <summary>Leases up to the wanted number of shards to a node, after noting what the node has finished since it last
     /// asked. Asking again with the same sequence number returns the same leases and grants nothing.</summary>
-    [Alias("Take"), ResponseTimeout("00:00:30")]
+    /// <remarks>Where another silo could lead the sweep the grain answers within 10 s, whatever the store does. Who has heard nothing by then asks
+    /// again, since a message that was under way through a silo that died is lost without a word.</remarks>
+    [Alias("Take"), ResponseTimeout("00:00:12")]
     Task<LeaseGrant> Take(LeaseRequest request, CancellationToken cancellation = default);
 
     /// <summary>How the ledger stands. Changes nothing, waits for nothing.</summary>

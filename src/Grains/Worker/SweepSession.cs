@@ -220,7 +220,7 @@ internal sealed class SweepSession(
             {
                 return await _sweep.Take(request, now);
             }
-            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException && MayYetAnswer(attempt, asked))
+            catch (Exception fault) when (fault is TimeoutException or OrleansException && MayYetAnswer(attempt, asked))
             {
                 // The same request, by its number: leases that were granted to the lost answer are not lost with it.
                 await Task.Delay(TimeSpan.FromMilliseconds(Math.Min(100 * attempt, 500)), time, now);
@@ -249,7 +249,7 @@ internal sealed class SweepSession(
     private static TimeSpan Jittered(TimeSpan pause) => pause * (0.5 + (RandomNumberGenerator.GetInt32(1000) / 1000.0));
 
     /// <summary>Whether a grain that did not answer may yet: after so many tries and so long.</summary>
-    private bool MayYetAnswer(int attempt, long since) => attempt < 3 || time.GetElapsedTime(since) < GrainPatience;
+    private bool MayYetAnswer(int attempt, long since) => attempt < 8 || time.GetElapsedTime(since) < GrainPatience;
 
     /// <summary>Reads the sweep again when a lease is of a part that was added since.</summary>
     private async Task KnowPartsAsync(ShardLease[] leases, CancellationToken now)
@@ -421,7 +421,7 @@ internal sealed class SweepSession(
                     return;
                 }
             }
-            catch (Exception fault) when (fault is TimeoutException or OrleansMessageRejectionException)
+            catch (Exception fault) when (fault is TimeoutException or OrleansException)
             {
                 // Whether it began is unknown, and asking again is safe: a lease is begun once.
             }
