@@ -437,8 +437,9 @@ public sealed class LocalSiloTests
 
         Assert.Same(other, await Task.WhenAny(one, other).WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken));
 
-        // As equals they would end within a shard or two of each other. Of twelve, the first had what it held before, and what it was spared.
-        Assert.InRange((await fixture.Store.ProgressAsync(first, None)).Done, 1, 7);
+        // As equals they would end within a shard or two of each other. Of twelve, the first had what it held before, and what it was spared, and on a
+        // busy machine what it got until the change of priority was stored and heard of.
+        Assert.InRange((await fixture.Store.ProgressAsync(first, None)).Done, 1, 9);
         foreach ((long sweep, Task<SweepEnd> running) in ((long, Task<SweepEnd>)[])[(first, one), (second, other)])
         {
             SweepEnd end = await running.WaitAsync(TimeSpan.FromMinutes(2), TestContext.Current.CancellationToken);
