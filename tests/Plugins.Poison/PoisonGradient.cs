@@ -8,6 +8,9 @@ namespace Poison;
 /// <summary>Does to its process what real kernels do by accident. What it computes is no gradient.</summary>
 public sealed class PoisonGradient : IGradientKernel
 {
+    // Kept, or it would be collected before it strikes.
+    private static Timer? s_late;
+
     public string Name => "poison";
 
     public string Summary => "Kills its process on purpose.";
@@ -38,15 +41,16 @@ public sealed class PoisonGradient : IGradientKernel
                 Descend(0);
                 break;
             case "late":
-                // Its thread outlives the call, and dies while another's runs.
-                new Thread(() =>
-                {
-                    Thread.Sleep(100);
-                    Environment.FailFast("poisoned later");
-                }).Start();
+                // Its timer outlives the call, and strikes while another's runs.
+                s_late = new Timer(_ => Environment.FailFast("poisoned later"), null, TimeSpan.FromMilliseconds(100), Timeout.InfiniteTimeSpan);
                 break;
             case "hang":
-                Thread.Sleep(Timeout.Infinite);
+                // For what never comes, and deaf to its token.
+                using (SemaphoreSlim never = new(0))
+                {
+                    never.Wait(CancellationToken.None);
+                }
+
                 break;
             case "print":
                 Console.Out.WriteLine("{\"Ended\":true}");
