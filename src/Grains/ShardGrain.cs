@@ -7,6 +7,7 @@ namespace Experiments.Grains;
 
 /// <inheritdoc cref="IShardGrain"/>
 [PreferLocalPlacement]
+[KeepAlive]
 public sealed class ShardGrain(ShardHost host) : Grain, IShardGrain
 {
     public Task<ShardStart> Start(ShardLease lease, CancellationToken cancellation)

@@ -10,6 +10,7 @@ namespace Experiments.Grains;
 
 /// <inheritdoc cref="ISweepGrain"/>
 [PreferLocalPlacement]
+[KeepAlive]
 public sealed partial class SweepGrain(
     StoreHandle stores, IClusterMembershipService cluster, ILocalSiloDetails self, TimeProvider time, ILogger<SweepGrain> log)
     : Grain, ISweepGrain
@@ -24,21 +25,38 @@ public sealed partial class SweepGrain(
     // No shard is taken for a straggler sooner: a second holder costs a silo's time, and a sweep's last shards are short.
     private static readonly TimeSpan LeastOverdue = TimeSpan.FromSeconds(2);
 
+    // A sweep that is cancelled or paused is asked for no more, by anyone, and its grain is told by nobody.
+    private static readonly TimeSpan Forgotten = TimeSpan.FromMinutes(5);
+
     private readonly ShardLedger _ledger = new(time);
     private readonly Dictionary<int, (long Sequence, LeaseGrant Grant)> _answers = [];
     private long _loadedAt;
     private long _orphansAt;
+    private long _askedAt;
 
     private long SweepId => this.GetPrimaryKeyLong();
 
     public override Task OnActivateAsync(CancellationToken cancellationToken)
     {
         LeadsFromHere(log, SweepId);
+        _askedAt = time.GetTimestamp();
+        this.RegisterGrainTimer(LeaveIfForgotten, new GrainTimerCreationOptions(Forgotten, Forgotten));
+        return Task.CompletedTask;
+    }
+
+    private Task LeaveIfForgotten(CancellationToken cancellation)
+    {
+        if (time.GetElapsedTime(_askedAt) >= Forgotten)
+        {
+            DeactivateOnIdle();
+        }
+
         return Task.CompletedTask;
     }
 
     public async Task<LeaseGrant> Take(LeaseRequest request, CancellationToken cancellation)
     {
+        _askedAt = time.GetTimestamp();
         if (_answers.TryGetValue(request.NodeId, out (long Sequence, LeaseGrant Grant) last)
             && last.Sequence == request.Sequence)
         {

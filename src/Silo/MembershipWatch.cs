@@ -21,11 +21,12 @@ internal sealed partial class MembershipWatch(
 
     protected override async Task ExecuteAsync(CancellationToken stoppingToken)
     {
-        while (true)
+        while (!stoppingToken.IsCancellationRequested)
         {
-            await Task.Delay(Every, time, stoppingToken);
             try
             {
+                await Task.Delay(Every, time, stoppingToken);
+
                 // The version is taken first: the table's grows before anyone's.
                 long version = cluster.CurrentSnapshot.Version.Value;
                 if (await ReadAsync(stoppingToken) is not MembershipTableData known
@@ -35,8 +36,11 @@ internal sealed partial class MembershipWatch(
                     await RestoreAsync(stoppingToken);
                 }
             }
-            catch (Exception fault) when (!stoppingToken.IsCancellationRequested
-                && fault is RedisException or RedisClusteringException or TimeoutException or OperationCanceledException)
+            catch (OperationCanceledException) when (stoppingToken.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception fault) when (fault is RedisException or RedisClusteringException or TimeoutException or OperationCanceledException)
             {
                 // Away again (its client cancels what waits on a connection that breaks), or lost again; the next look is soon.
                 IsAway(log, fault.Message);
