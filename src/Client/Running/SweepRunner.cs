@@ -61,7 +61,7 @@ internal static class SweepRunner
             {
                 await EndAsync(starting);
                 await store.KeepSummaryAsync(prepared.SweepId, CancellationToken.None);
-                await SummaryReport.WriteAsync(invocation, store, prepared.SweepId, CancellationToken.None);
+                await SummaryReport.WriteAsync(invocation, store, prepared.SweepId, all: false, CancellationToken.None);
                 return CodeOf(await store.ProgressAsync(prepared.SweepId, CancellationToken.None));
             }
 
@@ -139,7 +139,7 @@ internal static class SweepRunner
         }
 
         await store.KeepSummaryAsync(id, CancellationToken.None);
-        await SummaryReport.WriteAsync(invocation, store, id, CancellationToken.None);
+        await SummaryReport.WriteAsync(invocation, store, id, all: false, CancellationToken.None);
         return CodeOf(end.Progress);
     }
 

@@ -12,6 +12,7 @@ internal static class ShowVerb
     {
         Argument<string> id = SweepOptions.SweepId();
         Option<bool> source = new("--source") { Description = "Print the sweep file as it was written, and nothing else" };
+        Option<bool> all = new("--all") { Description = "Of a long sweep that runs: read every stored trial, not a sample of its shards" };
         return new Verb("show", "Show a sweep's facts and what it found")
         {
             Examples =
@@ -21,7 +22,7 @@ internal static class ShowVerb
                 ("experiments show 12 --source > again.yaml", "the file it was made from"),
             ],
             Arguments = { id },
-            Options = { source, GlobalOptions.Json },
+            Options = { source, all, GlobalOptions.Json },
         }.Runs(terminal, async invocation =>
         {
             await using ResultStore store = await Stores.OpenReaderAsync(invocation);
@@ -32,7 +33,7 @@ internal static class ShowVerb
                 return ExitCode.Done;
             }
 
-            await SummaryReport.WriteAsync(invocation, store, sweep, invocation.Cancellation);
+            await SummaryReport.WriteAsync(invocation, store, sweep, invocation.Value(all), invocation.Cancellation);
             return ExitCode.Done;
         });
     }

@@ -26,7 +26,8 @@ public sealed partial class ResultStore
 
     /// <summary>A sweep's facts, where it ran, and what it came to, by kernel configuration, by size, by bound and by fault; null when
     /// there is no such sweep. A finished sweep's is kept (see <see cref="KeepSummaryAsync"/>), else it is computed.</summary>
-    public async Task<SweepSummary?> SummariseAsync(long sweepId, CancellationToken cancellation)
+    /// <param name="most">Of a sweep that runs, shards of about so many stored trials are read, not all; see <see cref="SweepSummary.Sampled"/>.</param>
+    public async Task<SweepSummary?> SummariseAsync(long sweepId, CancellationToken cancellation, long most = long.MaxValue)
     {
         SweepFacts? facts = (await QueryAsync(
             "show-sweep",
@@ -49,22 +50,41 @@ public sealed partial class ResultStore
             kept = cells.Count > 0;
         }
 
-        if (!kept && counts.Done + counts.Failed + counts.Skipped > 0)
+        int[]? shards = null;
+        long? sampled = null;
+        if (counts.State == SweepState.Running && counts.Stored > most)
         {
-            cells = await QueryAsync("summary", Cell, cancellation, sweepId);
+            (shards, sampled) = await SampleAsync(sweepId, most, failing: false, cancellation);
         }
+
+        if (!kept && counts.Stored > 0)
+        {
+            cells = await QueryAsync("summary", Cell, cancellation, sweepId, shards);
+        }
+
+        int[]? failing = sampled is null ? null : (await SampleAsync(sweepId, most, failing: true, cancellation)).Shards;
 
         IReadOnlyList<FailureGroup> failures = counts.Failed + counts.Skipped == 0 ? [] : await QueryAsync(
             kept ? "failures-kept" : "failures",
             r => new FailureGroup(r.GetString(0), r.GetString(1), r.GetInt64(2), r.GetInt64(3), NullableText(r, 4)),
             cancellation,
-            sweepId);
+            kept ? [sweepId] : [sweepId, failing]);
         return new SweepSummary(
             facts, nodes,
             [.. cells.Where(c => c.Axis == SummaryAxis.None)],
             [.. cells.Where(c => c.Axis == SummaryAxis.Size && c.Done > 0)],
             [.. cells.Where(c => c.Axis == SummaryAxis.Bound && c.Bound is not null && c.Done + c.Failed > 0)],
-            failures);
+            failures)
+        {
+            Sampled = sampled,
+        };
+    }
+
+    private async Task<(int[] Shards, long Trials)> SampleAsync(long sweepId, long most, bool failing, CancellationToken cancellation)
+    {
+        List<(int Number, int Stored)> shards = await QueryAsync(
+            "sampled-shards", r => (r.GetInt32(0), r.GetInt32(1)), cancellation, sweepId, most, failing);
+        return ([.. shards.Select(s => s.Number)], shards.Sum(s => (long)s.Stored));
     }
 
     /// <summary>Keeps what a finished sweep came to, so that it is not computed again each time it is shown. Does nothing for a sweep

@@ -89,6 +89,9 @@ public sealed record SweepListing(
     int ShardsLeased, DateTimeOffset CreatedAt, DateTimeOffset? FinishedAt)
 {
     public int Priority { get; init; }
+
+    /// <summary>Trials whose row is stored, whatever became of them.</summary>
+    public long Stored => Done + Failed + Skipped;
 }
 
 /// <summary>What else is known of a sweep.</summary>
@@ -133,7 +136,12 @@ public sealed record FailureGroup(string Status, string Kernel, long Trials, lon
 /// <summary>Everything that is shown of a sweep.</summary>
 public sealed record SweepSummary(
     SweepFacts Facts, IReadOnlyList<NodeShare> Nodes, IReadOnlyList<SummaryCell> Configurations, IReadOnlyList<SummaryCell> Sizes,
-    IReadOnlyList<SummaryCell> Bounds, IReadOnlyList<FailureGroup> Failures);
+    IReadOnlyList<SummaryCell> Bounds, IReadOnlyList<FailureGroup> Failures)
+{
+    /// <summary>Null, or how many of the stored trials the cells were computed of: shards of a sweep that runs, chosen by a hash of their
+    /// numbers. Failures are then those of as many trials' worth of the shards that have any. The sweep's counts are exact all the same.</summary>
+    public long? Sampled { get; init; }
+}
 
 /// <summary>Where a shard lies in its sweep.</summary>
 /// <param name="EndInstance">One past the last.</param>

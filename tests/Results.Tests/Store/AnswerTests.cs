@@ -50,6 +50,40 @@ public sealed class AnswerTests : StoreTest
     }
 
     [Fact]
+    public async Task A_long_sweep_that_runs_is_summed_up_from_some_of_its_shards()
+    {
+        const int Shards = 20, Each = 40;
+        long sweep = await Make.SweepAsync(Store, Shards, Each);
+        int node = await Make.NodeAsync(Store);
+        for (int shard = 0; shard < Shards - 1; shard++)
+        {
+            await Store.CommitAsync(
+                Make.Commit(await Make.GrantOneAsync(Store, sweep, shard, node), node, shard == 3 ? TrialStatus.Failed : TrialStatus.Done), Cancellation);
+        }
+
+        const long Stored = (Shards - 1) * Each;
+        await using ResultStore reader = await ResultStore.OpenReaderAsync(Address, Cancellation);
+        SweepSummary all = (await reader.SummariseAsync(sweep, Cancellation))!, enough = (await reader.SummariseAsync(sweep, Cancellation, most: Stored))!;
+        Assert.Null(all.Sampled);
+        Assert.Null(enough.Sampled);
+        Assert.Equal(Stored, all.Configurations.Sum(c => c.Trials));
+
+        SweepSummary some = (await reader.SummariseAsync(sweep, Cancellation, most: 170))!;
+        Assert.Equal(200, some.Sampled);
+        Assert.Equal(Stored, some.Facts.Sweep.Stored);
+        Assert.Equal(200, some.Configurations.Sum(c => c.Trials));
+        Assert.Equal(all.Configurations.Select(c => c.Configuration), some.Configurations.Select(c => c.Configuration));
+        Assert.Equal(some.Configurations, (await reader.SummariseAsync(sweep, Cancellation, most: 170))!.Configurations);
+
+        // What failed is not left to chance.
+        Assert.Equal(all.Failures, some.Failures);
+        Assert.Equal(Each, some.Failures.Sum(f => f.Trials));
+
+        await Store.CommitAsync(Make.Commit(await Make.GrantOneAsync(Store, sweep, Shards - 1, node), node), Cancellation);
+        Assert.Null((await reader.SummariseAsync(sweep, Cancellation, most: 170))!.Sampled);
+    }
+
+    [Fact]
     public async Task A_kept_summary_is_the_computed_one_until_the_sweep_changes()
     {
         long sweep = await StoreAsync(40, TrialStatus.Failed);
