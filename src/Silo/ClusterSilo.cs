@@ -49,6 +49,9 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
     /// <summary>As of <see cref="RuntimeOptions"/>.</summary>
     public IsolationOptions? Isolation { get; init; }
 
+    /// <summary>As of <see cref="RuntimeOptions"/>.</summary>
+    public double TraceShare { get; init; } = 1;
+
     /// <summary>Where the files that sweeps carry are kept.</summary>
     public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 
@@ -188,7 +191,7 @@ public sealed class ClusterSilo : IAsyncDisposable
             silo.AddExperimentsRuntime(new RuntimeOptions(
                 store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns, memory, attends: true), memory, options.Lanes)
             {
-                Worker = worker, Isolation = options.Isolation, Files = options.Files,
+                Worker = worker, Isolation = options.Isolation, Files = options.Files, TraceShare = options.TraceShare,
             });
             silo.Services.AddHostedService<MembershipWatch>();
             silo.Services.AddSingleton<SweepAttendant>();

@@ -32,6 +32,9 @@ public sealed record LocalSiloOptions(int? Lanes = null, bool Verbose = false)
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>As of <see cref="RuntimeOptions"/>.</summary>
+    public double TraceShare { get; init; } = 1;
+
     /// <summary>Where the files that sweeps carry are kept.</summary>
     public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 }
@@ -84,6 +87,7 @@ public sealed class LocalSilo : IAsyncDisposable
                 Isolation = options.Isolation,
                 Time = options.Time,
                 Files = options.Files,
+                TraceShare = options.TraceShare,
             });
         });
 

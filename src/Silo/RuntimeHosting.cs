@@ -19,6 +19,9 @@ public sealed record RuntimeOptions(Task<ResultStore> Store, Workbench Workbench
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
+    /// <summary>The share of shards whose spans are recorded, from 0 to 1.</summary>
+    public double TraceShare { get; init; } = 1;
+
     /// <summary>Where the files that sweeps carry are kept.</summary>
     public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 }
@@ -53,7 +56,7 @@ public static class RuntimeHosting
         }
 
         services.AddSingleton<ShardHost>();
-        services.AddSingleton<SiloTelemetry>();
+        services.AddSingleton(s => new SiloTelemetry(s.GetRequiredService<StoreHandle>(), options.TraceShare));
         services.AddSingleton(s => s.GetRequiredService<SiloTelemetry>().Spans);
         services.AddSingleton<SweepWorker>();
         services.AddHostedService(s => s.GetRequiredService<SweepWorker>());

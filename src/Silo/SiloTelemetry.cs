@@ -20,7 +20,8 @@ public sealed class SiloTelemetry : IDisposable
     private readonly string? _refusal;
     private bool _silent;
 
-    public SiloTelemetry(StoreHandle stores)
+    /// <param name="share">Of the traces, from 0 to 1: a shard is traced whole or not at all.</param>
+    public SiloTelemetry(StoreHandle stores, double share = 1)
     {
         string? endpoint = Environment.GetEnvironmentVariable(OtlpEndpoint);
         bool otlp = !string.IsNullOrWhiteSpace(endpoint);
@@ -37,7 +38,7 @@ public sealed class SiloTelemetry : IDisposable
         TracerProviderBuilder traces = Sdk.CreateTracerProviderBuilder()
             .SetResourceBuilder(resource)
             .AddSource(ExperimentsTelemetry.SourceName, ExperimentsTelemetry.OrleansSourceName)
-            .SetSampler(new ParentBasedSampler(new OwnRootsSampler()))
+            .SetSampler(new ParentBasedSampler(new OwnRootsSampler(share)))
             .AddProcessor(Spans);
         if (otlp)
         {
@@ -75,10 +76,12 @@ public sealed class SiloTelemetry : IDisposable
     }
 
     /// <summary>Records a trace that one of our own spans begins, and none that a bare grain call does: those are leases and
-    /// polls, many a second and of no interest.</summary>
-    private sealed class OwnRootsSampler : Sampler
+    /// polls, many a second and of no interest. Of ours, the share that was asked for.</summary>
+    private sealed class OwnRootsSampler(double share) : Sampler
     {
+        private readonly TraceIdRatioBasedSampler _share = new(share);
+
         public override SamplingResult ShouldSample(in SamplingParameters samplingParameters) =>
-            new(samplingParameters.Kind == ActivityKind.Internal ? SamplingDecision.RecordAndSample : SamplingDecision.Drop);
+            samplingParameters.Kind == ActivityKind.Internal ? _share.ShouldSample(samplingParameters) : new(SamplingDecision.Drop);
     }
 }

@@ -32,6 +32,15 @@ public sealed class SettingsTests : IDisposable
     }
 
     [Theory]
+    [InlineData(null, null, 1)]
+    [InlineData("always_on", "0.25", 1)]
+    [InlineData("always_off", "0.25", 0)]
+    [InlineData("traceidratio", "0.25", 0.25)]
+    [InlineData("parentbased_traceidratio", null, 1)]
+    public void Traces_are_sampled_as_OpenTelemetrys_variables_say(string? sampler, string? argument, double share) => Assert.Equal(
+        share, Load(new() { ["OTEL_TRACES_SAMPLER"] = sampler, ["OTEL_TRACES_SAMPLER_ARG"] = argument }, null).TraceShare);
+
+    [Theory]
     [InlineData("postgers: x\n", "Did you mean 'postgres'?")]
     [InlineData("- a\n- b\n", "a map of settings")]
     [InlineData("postgres: [1, 2\n", "config.yaml:")]
@@ -55,13 +64,15 @@ public sealed class SettingsTests : IDisposable
     [InlineData("EXPERIMENTS_SILO_HEALTH", "8080", "EXPERIMENTS_SILO_HEALTH is '8080'")]
     [InlineData("EXPERIMENTS_SILO_JSON_LOG", "yes", "true or false")]
     [InlineData("EXPERIMENTS_SILO_TLS_KEY", "node.key", "go together")]
+    [InlineData("OTEL_TRACES_SAMPLER", "off", "OTEL_TRACES_SAMPLER: traces_sampler is 'off'; always_on, always_off or traceidratio is needed")]
+    [InlineData("OTEL_TRACES_SAMPLER_ARG", "10%", "a number from 0 to 1")]
     public async Task What_is_wrong_with_a_silos_variable_or_line_of_the_file_is_told_before_anything_is_asked(string variable, string value, string needed)
     {
         Dictionary<string, string?> environment = new() { ["EXPERIMENTS_REDIS"] = "127.0.0.1:1", [variable] = value };
         string error = (await Cli.RunAsync(environment, "silo")).ExpectRefusal(ExitCode.Invalid, 1);
         Assert.Contains(needed, error, StringComparison.Ordinal);
 
-        string key = variable["EXPERIMENTS_".Length..].ToLowerInvariant(), file = _folder.Write("config.yaml", $"{key}: '{value}'\n");
+        string key = ClientSettings.Known.Single(k => k.Variable == variable).Key, file = _folder.Write("config.yaml", $"{key}: '{value}'\n");
         environment.Remove(variable);
         environment["EXPERIMENTS_CONFIG"] = file;
         error = (await Cli.RunAsync(environment, "silo")).ExpectRefusal(ExitCode.Invalid, 1);

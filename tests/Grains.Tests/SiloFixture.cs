@@ -39,8 +39,8 @@ internal sealed class SiloFixture : IAsyncDisposable
     }
 
     /// <summary>A silo of its own process's kind: its own connections, its own node.</summary>
-    public async Task<LocalSilo> SiloAsync(SweepWorkerOptions? worker = null) => await LocalSilo.StartAsync(
-        new LocalSiloOptions { Workbench = Workbench, Worker = worker ?? new SweepWorkerOptions() },
+    public async Task<LocalSilo> SiloAsync(SweepWorkerOptions? worker = null, double traceShare = 1) => await LocalSilo.StartAsync(
+        new LocalSiloOptions { Workbench = Workbench, Worker = worker ?? new SweepWorkerOptions(), TraceShare = traceShare },
         Task.FromResult(Store), CancellationToken.None);
 
     /// <summary>Stores a sweep in shards of about that many trials.</summary>

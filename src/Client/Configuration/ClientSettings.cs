@@ -36,6 +36,8 @@ public sealed class ClientSettings
         ("files_cache", "EXPERIMENTS_FILES_CACHE", "folder for the files that sweeps carry, where trials run; none: in the user's cache"),
         ("files_cache_size", "EXPERIMENTS_FILES_CACHE_SIZE", "what may lie in it, such as 50GiB; none: 16GiB"),
         ("otlp_endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "where traces also go by OTLP"),
+        ("traces_sampler", "OTEL_TRACES_SAMPLER", "which shards are traced: always_on, always_off, traceidratio; none: all"),
+        ("traces_sampler_arg", "OTEL_TRACES_SAMPLER_ARG", "the share that traceidratio keeps, from 0 to 1; none: 1"),
         ("color", "EXPERIMENTS_COLOR", "false turns colours off, as NO_COLOR does"),
     ];
 
@@ -79,6 +81,25 @@ public sealed class ClientSettings
             return new FileCacheOptions(
                 _values["files_cache"].Value is string folder ? Path.GetFullPath(folder) : cache.Folder,
                 Parsed("files_cache_size", SweepFile.SizeOf, "a size such as 50GiB") ?? cache.MostBytes);
+        }
+    }
+
+    /// <summary>The share of shards that are traced, as OpenTelemetry's own variables say it. A shard's root span has no parent, so that
+    /// the samplers that are based on a parent are the others.</summary>
+    public double TraceShare
+    {
+        get
+        {
+            double share = Parsed("traces_sampler_arg", text => double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double d) && d is >= 0 and <= 1
+                ? d
+                : (double?)null, "a number from 0 to 1") ?? 1;
+            return Parsed("traces_sampler", text => text switch
+            {
+                "always_on" or "parentbased_always_on" => 1,
+                "always_off" or "parentbased_always_off" => 0,
+                "traceidratio" or "parentbased_traceidratio" => share,
+                _ => (double?)null,
+            }, "always_on, always_off or traceidratio") ?? 1;
         }
     }
 

@@ -32,6 +32,7 @@ internal static class SweepRunner
             PlugIns = invocation.PlugIns,
             Isolation = IsolatedVerb.OptionsOf(invocation),
             Files = invocation.Settings.FilesCache,
+            TraceShare = invocation.Settings.TraceShare,
         };
         Task<StoreAddress> address = Task.Run(() => Stores.LocateAsync(invocation, cancellation), cancellation);
         Task<ResultStore> opening = OpenAsync(address, cancellation);

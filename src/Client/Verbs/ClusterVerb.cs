@@ -69,6 +69,8 @@ internal static class ClusterVerb
         // Relative to where this command runs, as its plug-ins are.
         (environment["EXPERIMENTS_FILES_CACHE"], long most) = invocation.Settings.FilesCache;
         environment["EXPERIMENTS_FILES_CACHE_SIZE"] = most.ToString(CultureInfo.InvariantCulture);
+        environment["OTEL_TRACES_SAMPLER"] = "traceidratio";
+        environment["OTEL_TRACES_SAMPLER_ARG"] = invocation.Settings.TraceShare.ToString("R", CultureInfo.InvariantCulture);
         if (invocation.Settings.PlugIns.Value is string plugins)
         {
             _ = invocation.PlugIns; // What cannot be loaded is told here, not in the log of each silo.

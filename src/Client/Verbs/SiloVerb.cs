@@ -82,6 +82,7 @@ internal static class SiloVerb
                 PlugIns = invocation.PlugIns,
                 Isolation = IsolatedVerb.OptionsOf(invocation),
                 Files = settings.FilesCache,
+                TraceShare = settings.TraceShare,
                 JsonLog = invocation.Value(json) || settings.SiloJsonLog == true,
             });
         });

@@ -32,7 +32,7 @@ internal sealed class InstanceTrace(long start, DateTimeOffset startedAt)
 
     public void Write(ShardRun run, InstancePlan plan, List<TrialRun> trials, long end)
     {
-        if (!IsLong(start, end) || !ExperimentsTelemetry.Source.HasListeners())
+        if (!IsLong(start, end) || !run.IsTraced)
         {
             return;
         }

@@ -82,6 +82,9 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
     /// <summary>The grain call that began it: the parent of its spans.</summary>
     public ActivityContext Parent { get; private set; }
 
+    /// <summary>Whether anyone keeps the shard's spans.</summary>
+    public bool IsTraced => Parent.TraceFlags.HasFlag(ActivityTraceFlags.Recorded);
+
     /// <summary>Whether a lane has taken it up.</summary>
     public bool Started => _started;
 

@@ -168,7 +168,7 @@ internal sealed class IsolatedShard
         process.Kill();
     }
 
-    private string? Traceparent() => _run.Parent == default ? null
+    private string? Traceparent() => !_run.IsTraced ? null
         : $"00-{_run.Parent.TraceId.ToHexString()}-{_run.Parent.SpanId.ToHexString()}-01";
 
     private void Note(IsolatedMessage message, IsolatedProcess process)
@@ -344,7 +344,7 @@ internal sealed class IsolatedShard
 
     private void AddSpan(TrialOutcome outcome, Evidence evidence)
     {
-        if (_run.Parent == default)
+        if (!_run.IsTraced)
         {
             return;
         }
