@@ -31,5 +31,5 @@ public sealed record SweepWorkerOptions
     public TimeSpan StorePatience { get; init; }
 
     /// <summary>Computed shards that may wait for their commit while lanes go on.</summary>
-    public int CommitsInFlight { get; init; } = 2;
+    public int CommitsInFlight { get; init; } = 4;
 }

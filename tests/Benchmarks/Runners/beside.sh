@@ -8,6 +8,8 @@ tasks=${1:-10000} rounds=${2:-3}
 cores=$(nproc)
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 folder=$(mktemp -d)
+# Root's server runs as another user, who is to reach it.
+chmod 755 "$folder"
 export XDG_DATA_HOME=$folder XDG_CONFIG_HOME=$folder OMP_NUM_THREADS=1
 experiments() { dotnet "$root/src/Client/bin/Release/net10.0/experiments.dll" "$@"; }
 trap 'experiments database stop > /dev/null 2>&1 || true; rm -rf "$folder"' EXIT
