@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Help;
-using System.CommandLine.Invocation;
 using Experiments.Client.Terminals;
 using Experiments.Client.Verbs;
 
@@ -9,8 +7,7 @@ namespace Experiments.Client;
 /// <summary>Every verb, in the order in which the help lists them.</summary>
 public static class CommandTree
 {
-    /// <summary>No response files: '@' may begin a word of a query.</summary>
-    public static readonly ParserConfiguration Parsing = new() { ResponseFileTokenReplacer = null };
+    public static readonly ParserConfiguration Parsing = CommandLineProgram.Parsing;
 
     public static RootCommand Build(Terminal terminal)
     {
@@ -43,23 +40,9 @@ public static class CommandTree
         root.Options.Add(GlobalOptions.Postgres);
         root.Options.Add(GlobalOptions.NoColor);
         root.Options.Add(GlobalOptions.Verbose);
-        HelpOption help = root.Options.OfType<HelpOption>().Single();
-        help.Aliases.Clear();
-        help.Aliases.Add("-h");
-        help.Action = new HelpWithExamples((HelpAction)help.Action!);
-        return root;
-    }
-
-    private sealed class HelpWithExamples(HelpAction standard) : SynchronousCommandLineAction
-    {
-        public override bool ClearsParseErrors => true;
-
-        public override int Invoke(ParseResult parseResult)
-        {
-            standard.MaxWidth = 110;
-            int code = standard.Invoke(parseResult);
-            TextWriter output = parseResult.InvocationConfiguration.Output;
-            IReadOnlyList<(string Line, string Does)> examples = parseResult.CommandResult.Command switch
+        HelpWithExamples.Install(
+            root,
+            command => command switch
             {
                 Verb verb => verb.Examples,
                 RootCommand =>
@@ -70,27 +53,9 @@ public static class CommandTree
                     ("experiments query \"select * from trials limit 5\"", "ask the store in SQL"),
                 ],
                 _ => [],
-            };
-            if (examples.Count > 0)
-            {
-                output.WriteLine("Examples:");
-                foreach ((string line, string does) in examples)
-                {
-                    output.WriteLine($"  {line}");
-                    output.WriteLine($"      {does}");
-                }
-
-                output.WriteLine();
-            }
-
-            if (parseResult.CommandResult.Command is RootCommand)
-            {
-                output.WriteLine("Exit codes: 0 done, 1 usage or invalid input, 2 some trials failed or were skipped,");
-                output.WriteLine("            3 interrupted but resumable, 4 the store could not be reached.");
-                output.WriteLine();
-            }
-
-            return code;
-        }
+            },
+            "Exit codes: 0 done, 1 usage or invalid input, 2 some trials failed or were skipped,",
+            "            3 interrupted but resumable, 4 the store could not be reached.");
+        return root;
     }
 }

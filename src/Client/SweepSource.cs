@@ -1,4 +1,5 @@
 using Experiments.Results.Sweeps;
+using Experiments.Silo.Configuration;
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
 

@@ -1,11 +1,11 @@
 using System.CommandLine;
-using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
 using Experiments.Grains;
 using Experiments.Results.PrivatePostgres;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
 using Experiments.Silo;
+using Experiments.Silo.Configuration;
 
 namespace Experiments.Client;
 
@@ -26,7 +26,7 @@ internal sealed class Verb(string name, string summary) : Command(name, summary)
 /// <summary>One call of a verb: what was typed, the terminal, the settings.</summary>
 internal sealed class Invocation(ParseResult parsed, Terminal terminal)
 {
-    private ClientSettings? _settings;
+    private Settings? _settings;
     private IReadOnlyList<PlugIn>? _plugIns;
     private IReadOnlyList<IReadOnlyList<PlugInIdentity>>? _others;
 
@@ -41,11 +41,11 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
     /// <summary>Cancelled by the first Ctrl-C: what every verb but <c>run</c> simply stops at.</summary>
     public CancellationToken Cancellation => Terminal.Interrupts.Finish;
 
-    public ClientSettings Settings => _settings ??= LoadSettings();
+    public Settings Settings => _settings ??= LoadSettings();
 
     /// <summary>The plug-ins that the settings name, loaded once.</summary>
     /// <exception cref="CommandException">One cannot be used.</exception>
-    public IReadOnlyList<PlugIn> PlugIns => _plugIns ??= LoadPlugIns();
+    public IReadOnlyList<PlugIn> PlugIns => _plugIns ??= Settings.LoadPlugIns();
 
     /// <summary>What can run here: the built-in kernels and families, and those of plug-ins.</summary>
     public Workbench Workbench => Experiments.Silo.PlugIns.Workbench(PlugIns);
@@ -71,35 +71,12 @@ internal sealed class Invocation(ParseResult parsed, Terminal terminal)
         }
     }).GetAwaiter().GetResult();
 
-    private ClientSettings LoadSettings()
+    private Settings LoadSettings()
     {
-        ClientSettings settings = ClientSettings.Load(Terminal, new Dictionary<string, string?>
-        {
-            ["postgres"] = Parsed.GetValue(GlobalOptions.Postgres),
-            ["plugins"] = Parsed.GetResult(GlobalOptions.Plugins) is null ? null : Parsed.GetValue(GlobalOptions.Plugins),
-        });
+        Settings settings = Settings.Load(Terminal.Environment, SharedOptions.Given(Parsed));
         Terminal.Color &= settings.Color ?? true;
-        if (settings.OtlpEndpoint is { Value: string endpoint } otlp && otlp.Source == settings.File)
-        {
-            // OpenTelemetry reads the environment alone, and all else that goes with the endpoint is there.
-            Environment.SetEnvironmentVariable("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
-        }
-
+        settings.ShareOtlpEndpoint();
         return settings;
-    }
-
-    private IReadOnlyList<PlugIn> LoadPlugIns()
-    {
-        Setting setting = Settings.PlugIns;
-        try
-        {
-            return Experiments.Silo.PlugIns.Load(setting.Value);
-        }
-        catch (PlugInException fault)
-        {
-            throw CommandException.Invalid(
-                setting.Source == "--plugins" ? fault.Message : $"{setting.Source}: {fault.Message}", fault);
-        }
     }
 }
 
@@ -108,26 +85,14 @@ internal static class GlobalOptions
 {
     public static readonly Option<bool> Json = new("--json") { Description = "Print the result as JSON" };
 
-    /// <summary>For every verb that checks a sweep file or starts a silo.</summary>
-    public static readonly Option<string> Plugins = new("--plugins")
-    {
-        Description = "Folder of kernels and families of your own [EXPERIMENTS_PLUGINS]", HelpName = "DIR",
-    };
+    public static readonly Option<string> Plugins = SharedOptions.Plugins;
 
-    public static readonly Option<bool> Verbose = new("--verbose")
-    {
-        Description = "Show stack traces with errors", Recursive = true,
-    };
+    public static readonly Option<bool> Verbose = SharedOptions.Verbose;
 
     public static readonly Option<bool> NoColor = new("--no-color")
     {
         Description = "No colours (NO_COLOR does the same)", Recursive = true,
     };
 
-    public static readonly Option<string> Postgres = new("--postgres")
-    {
-        Description = "Npgsql connection string of the store [EXPERIMENTS_POSTGRES]; none: a private server",
-        HelpName = "CONNECTION",
-        Recursive = true,
-    };
+    public static readonly Option<string> Postgres = SharedOptions.Postgres;
 }

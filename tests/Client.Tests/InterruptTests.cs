@@ -1,5 +1,3 @@
-using Experiments.Client.Terminals;
-
 namespace Experiments.Client.Tests;
 
 public sealed class InterruptTests

@@ -1,6 +1,5 @@
-using Experiments.Client.Configuration;
-using Experiments.Client.Terminals;
 using Experiments.Client.Tests.Driving;
+using Experiments.Silo.Configuration;
 
 namespace Experiments.Client.Tests;
 
@@ -21,7 +20,7 @@ public sealed class SettingsTests : IDisposable
             ["EXPERIMENTS_POSTGRES"] = "Host=environment",
             ["EXPERIMENTS_REDIS"] = "environment:6379",
         };
-        ClientSettings settings = Load(environment, "Host=option");
+        Settings settings = Load(environment, "Host=option");
         Assert.Equal(new Setting("Host=option", "--postgres"), settings.Postgres);
         Assert.Equal(new Setting("environment:6379", "EXPERIMENTS_REDIS"), settings.Redis);
         Assert.Equal(3, settings.Lanes);
@@ -72,7 +71,7 @@ public sealed class SettingsTests : IDisposable
         string error = (await Cli.RunAsync(environment, "silo")).ExpectRefusal(ExitCode.Invalid, 1);
         Assert.Contains(needed, error, StringComparison.Ordinal);
 
-        string key = ClientSettings.Known.Single(k => k.Variable == variable).Key, file = _folder.Write("config.yaml", $"{key}: '{value}'\n");
+        string key = Settings.Known.Single(k => k.Variable == variable).Key, file = _folder.Write("config.yaml", $"{key}: '{value}'\n");
         environment.Remove(variable);
         environment["EXPERIMENTS_CONFIG"] = file;
         error = (await Cli.RunAsync(environment, "silo")).ExpectRefusal(ExitCode.Invalid, 1);
@@ -101,12 +100,6 @@ public sealed class SettingsTests : IDisposable
     public void Passwords_are_taken_out_of_what_is_printed(string text) =>
         Assert.DoesNotContain("s3cret", ErrorBoundary.Redact(text), StringComparison.Ordinal);
 
-    private static ClientSettings Load(Dictionary<string, string?> environment, string? postgres)
-    {
-        using Terminal terminal = new()
-        {
-            Out = TextWriter.Null, Error = TextWriter.Null, Environment = name => environment.GetValueOrDefault(name),
-        };
-        return ClientSettings.Load(terminal, new Dictionary<string, string?> { ["postgres"] = postgres });
-    }
+    private static Settings Load(Dictionary<string, string?> environment, string? postgres) =>
+        Settings.Load(environment.GetValueOrDefault, new Dictionary<string, string?> { ["postgres"] = postgres });
 }

@@ -1,12 +1,11 @@
 using System.Diagnostics;
 using Experiments.Client.Summaries;
-using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
-using Experiments.Client.Verbs;
 using Experiments.Grains;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
 using Experiments.Silo;
+using Experiments.Silo.Hosting;
 
 namespace Experiments.Client.Running;
 
@@ -30,7 +29,7 @@ internal static class SweepRunner
         {
             Workbench = invocation.Workbench,
             PlugIns = invocation.PlugIns,
-            Isolation = IsolatedVerb.OptionsOf(invocation),
+            Isolation = IsolatedProcess.OptionsOf(invocation.Settings),
             Files = invocation.Settings.FilesCache,
             TraceShare = invocation.Settings.TraceShare,
         };
@@ -103,18 +102,6 @@ internal static class SweepRunner
         : progress.Failed + progress.Skipped > 0 ? ExitCode.SomeFailed
         : ExitCode.Done;
 
-    /// <summary>One line for all that a collector did not get.</summary>
-    public static void TellOfOtlp(Invocation invocation, string? fault)
-    {
-        if (fault is not null)
-        {
-            Setting collector = invocation.Settings.OtlpEndpoint;
-            invocation.Terminal.Notice(ErrorBoundary.Redact(
-                $"Not all traces and metrics reached the collector at '{collector.Value}' ({collector.Source}): {fault}. The store has the traces; "
-                + "'experiments doctor' looks for the collector."));
-        }
-    }
-
     private static async Task<ResultStore> OpenAsync(Task<StoreAddress> address, CancellationToken cancellation) =>
         await ResultStore.OpenAsync(await address, cancellation);
 
@@ -127,7 +114,11 @@ internal static class SweepRunner
                 + "could not take them in time.");
         }
 
-        TellOfOtlp(invocation, end.OtlpFault);
+        if (end.OtlpFault is string fault)
+        {
+            terminal.Notice(invocation.Settings.NotDelivered(fault));
+        }
+
         if (end.Ending != SweepEnding.Done)
         {
             SweepProgress progress = end.Progress;

@@ -1,6 +1,5 @@
 using System.Buffers;
 using System.Globalization;
-using System.Text;
 
 namespace Experiments.Client.Terminals;
 
@@ -11,13 +10,6 @@ public static class Format
 
     // What array_out of PostgreSQL quotes an element for.
     private static readonly SearchValues<char> QuotedInArrays = SearchValues.Create("{},\"\\ \t\r\n\v\f");
-
-    // Control characters, escape sequences' first among them, and what turns the direction of writing or ends a line unseen.
-    private static readonly SearchValues<char> Steering = SearchValues.Create(
-    [
-        .. Enumerable.Range(0, 0x20).Concat(Enumerable.Range(0x7f, 0x21)).Select(c => (char)c),
-        '\u200e', '\u200f', '\u2028', '\u2029', '\u202a', '\u202b', '\u202c', '\u202d', '\u202e', '\u2066', '\u2067', '\u2068', '\u2069',
-    ]);
 
     /// <summary>1234567 as 1,234,567.</summary>
     public static string Count(long value) => value.ToString("N0", Culture);
@@ -98,21 +90,7 @@ public static class Format
 
     /// <summary>Text of anyone's for a terminal: what would steer the terminal rather than be seen is shown as <c>\u001b</c>, line feeds and tabs
     /// excepted.</summary>
-    public static string Shown(string text)
-    {
-        if (!text.AsSpan().ContainsAny(Steering))
-        {
-            return text;
-        }
-
-        StringBuilder shown = new(text.Length + 16);
-        foreach (char c in text)
-        {
-            _ = c is not ('\n' or '\t') && Steering.Contains(c) ? shown.Append(Culture, $"\\u{(int)c:x4}") : shown.Append(c);
-        }
-
-        return shown.ToString();
-    }
+    public static string Shown(string text) => PlainText.Shown(text);
 
     /// <summary>The same in one line.</summary>
     public static string OneLine(string text) => Shown(text.AsSpan().ContainsAny('\n', '\r', '\t')

@@ -4,11 +4,11 @@ using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Text.Json.Nodes;
-using Experiments.Client.Configuration;
 using Experiments.Client.Terminals;
 using Experiments.Results.Migrations;
 using Experiments.Results.PrivatePostgres;
 using Experiments.Results.Store;
+using Experiments.Silo.Configuration;
 using Npgsql;
 
 namespace Experiments.Client.Verbs;
@@ -200,7 +200,7 @@ internal static class DoctorVerb
         }
     }
 
-    private static Check SettingsFile(ClientSettings settings) => new("settings", true, File.Exists(settings.File)
+    private static Check SettingsFile(Settings settings) => new("settings", true, File.Exists(settings.File)
         ? settings.File
         : $"{settings.File} does not exist; defaults and the environment hold");
 

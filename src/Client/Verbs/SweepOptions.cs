@@ -44,23 +44,5 @@ internal static class SweepOptions
 
     /// <summary>A whole number within bounds, with a message of its own when it is not.</summary>
     public static Option<int?> Integer(string name, string help, string description, int least, int most = int.MaxValue) =>
-        new(name)
-        {
-            HelpName = help,
-            Description = description,
-            CustomParser = result =>
-            {
-                string text = result.Tokens.Count > 0 ? result.Tokens[^1].Value : "";
-                if (int.TryParse(text, System.Globalization.CultureInfo.InvariantCulture, out int value)
-                    && value >= least && value <= most)
-                {
-                    return value;
-                }
-
-                result.AddError(most == int.MaxValue
-                    ? $"{name} is '{text}'; a whole number of at least {least} is needed."
-                    : $"{name} is '{text}'; a whole number from {least} to {most} is needed.");
-                return null;
-            },
-        };
+        SharedOptions.Integer(name, help, description, least, most);
 }

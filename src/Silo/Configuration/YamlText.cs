@@ -1,10 +1,10 @@
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
 
-namespace Experiments.Client;
+namespace Experiments.Silo.Configuration;
 
 /// <summary>YAML as nodes, for what is edited or read before a sweep file's own reader looks at it.</summary>
-internal static class YamlText
+public static class YamlText
 {
     // The library reads nodes by recursion: some ten thousand brackets would end the process, which no handler can prevent.
     private const int DeepestNesting = 64;

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace Experiments.Client.Terminals;
+namespace Experiments.Silo.CommandLine;
 
 /// <summary>Ctrl-C and SIGTERM: the first asks a command to finish what runs, the second to stop now.</summary>
 public sealed class Interrupts : IDisposable

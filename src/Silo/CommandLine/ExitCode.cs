@@ -1,4 +1,4 @@
-namespace Experiments.Client;
+namespace Experiments.Silo.CommandLine;
 
 /// <summary>What the process returns; scripts lean on these.</summary>
 public enum ExitCode

@@ -1,28 +1,29 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
-using Experiments.Client.Terminals;
 using Experiments.Results.Sweeps;
 
-namespace Experiments.Client;
+namespace Experiments.Silo.CommandLine;
 
 /// <summary>What a mistyped command line gets: a line a fault, with the nearest name, and where the help is.</summary>
 internal static class UsageErrors
 {
-    public static void Write(ParseResult parsed, bool nothingTyped, Terminal terminal)
+    /// <param name="program">What the program is called by whoever types it.</param>
+    /// <param name="whenNothingIsTyped">What to say where that is what happened; null otherwise.</param>
+    public static void Write(ParseResult parsed, string program, string? whenNothingIsTyped, TextWriter error)
     {
         Command command = parsed.CommandResult.Command;
-        string path = PathOf(parsed.CommandResult);
-        if (nothingTyped)
+        string path = PathOf(parsed.CommandResult, program);
+        if (whenNothingIsTyped is not null)
         {
-            terminal.Error.WriteLine("A verb is needed, such as 'experiments run quickstart'.");
+            error.WriteLine(whenNothingIsTyped);
         }
 
-        foreach (string line in Lines(parsed, command, path, nothingTyped).Distinct())
+        foreach (string line in Lines(parsed, command, path, whenNothingIsTyped is not null).Distinct())
         {
-            terminal.Error.WriteLine(Format.Shown(line));
+            error.WriteLine(PlainText.Shown(line));
         }
 
-        terminal.Error.WriteLine($"Help: {path} --help");
+        error.WriteLine($"Help: {path} --help");
     }
 
     private static IEnumerable<string> Lines(ParseResult parsed, Command command, string path, bool nothingTyped)
@@ -50,7 +51,7 @@ internal static class UsageErrors
             {
                 yield return NoOption(token);
             }
-            else if (command.Subcommands.Count > 0)
+            else if (command.Subcommands.Any(c => !c.Hidden))
             {
                 // What follows an unknown verb belongs to it, and is none itself.
                 if (noVerb)
@@ -115,7 +116,7 @@ internal static class UsageErrors
         }
     }
 
-    private static string PathOf(CommandResult command) => command.Parent is CommandResult parent
-        ? $"{PathOf(parent)} {command.Command.Name}"
-        : "experiments";
+    private static string PathOf(CommandResult command, string program) => command.Parent is CommandResult parent
+        ? $"{PathOf(parent, program)} {command.Command.Name}"
+        : program;
 }

@@ -1,20 +1,20 @@
 using System.Globalization;
-using Experiments.Client.Terminals;
 using Experiments.Grains.Running;
 using Experiments.Results.Sweeps;
+using Experiments.Silo.CommandLine;
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
 
-namespace Experiments.Client.Configuration;
+namespace Experiments.Silo.Configuration;
 
 /// <summary>A setting's value and where it came from.</summary>
 /// <param name="Source">"--postgres", "EXPERIMENTS_POSTGRES", the file's path, or "default".</param>
 public readonly record struct Setting(string? Value, string Source);
 
-/// <summary>Every setting of the client, from one place: command line over environment over file over default.</summary>
+/// <summary>Every setting of the programs, from one place: command line over environment over file over default.</summary>
 /// <remarks>The file is YAML: <c>$XDG_CONFIG_HOME/experiments/config.yaml</c> (<c>~/.config</c> where that is unset;
 /// <c>%APPDATA%</c> on Windows), or the one that EXPERIMENTS_CONFIG names.</remarks>
-public sealed class ClientSettings
+public sealed class Settings
 {
     /// <summary>Every setting: its key in the file, its variable, and what it is.</summary>
     public static readonly IReadOnlyList<(string Key, string Variable, string Summary)> Known =
@@ -45,7 +45,7 @@ public sealed class ClientSettings
 
     private readonly Func<string, string?> _environment;
 
-    private ClientSettings(string file, Func<string, string?> environment) => (File, _environment) = (file, environment);
+    private Settings(string file, Func<string, string?> environment) => (File, _environment) = (file, environment);
 
     /// <summary>Where the file is, or would be.</summary>
     public string File { get; }
@@ -109,20 +109,49 @@ public sealed class ClientSettings
 
     /// <param name="commandLine">Settings that options gave, by key; nulls are options not given.</param>
     /// <exception cref="CommandException">The file cannot be read, or holds an unknown key.</exception>
-    public static ClientSettings Load(Terminal terminal, IReadOnlyDictionary<string, string?> commandLine)
+    public static Settings Load(Func<string, string?> environment, IReadOnlyDictionary<string, string?> commandLine)
     {
-        ClientSettings settings = new(FileOf(terminal.Environment), terminal.Environment);
-        Dictionary<string, string> file = ReadFile(settings.File, terminal.Environment("EXPERIMENTS_CONFIG") is { Length: > 0 });
+        Settings settings = new(FileOf(environment), environment);
+        Dictionary<string, string> file = ReadFile(settings.File, environment("EXPERIMENTS_CONFIG") is { Length: > 0 });
         foreach ((string key, string variable, _) in Known)
         {
             settings._values[key] = commandLine.GetValueOrDefault(key) is string option ? new(option, "--" + key)
-                : terminal.Environment(variable) is { Length: > 0 } text ? new(text, variable)
+                : environment(variable) is { Length: > 0 } text ? new(text, variable)
                 : file.TryGetValue(key, out string? value) ? new(value, settings.File)
                 : new(null, "default");
         }
 
         return settings;
     }
+
+    /// <summary>The plug-ins that the settings name.</summary>
+    /// <exception cref="CommandException">One cannot be used.</exception>
+    public IReadOnlyList<PlugIn> LoadPlugIns()
+    {
+        try
+        {
+            return Silo.PlugIns.Load(PlugIns.Value);
+        }
+        catch (PlugInException fault)
+        {
+            throw CommandException.Invalid(PlugIns.Source == "--plugins" ? fault.Message : $"{PlugIns.Source}: {fault.Message}", fault);
+        }
+    }
+
+    /// <summary>Tells OpenTelemetry of a collector that only the file names: it reads the environment alone, and all else that goes with the
+    /// endpoint is there.</summary>
+    public void ShareOtlpEndpoint()
+    {
+        if (OtlpEndpoint is { Value: string endpoint } && OtlpEndpoint.Source == File)
+        {
+            Environment.SetEnvironmentVariable("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint);
+        }
+    }
+
+    /// <summary>One line for all that a collector did not get.</summary>
+    public string NotDelivered(string fault) => ErrorBoundary.Redact(
+        $"Not all traces and metrics reached the collector at '{OtlpEndpoint.Value}' ({OtlpEndpoint.Source}): {fault}. The store has the traces; "
+        + "'experiments doctor' looks for the collector.");
 
     private static string FileOf(Func<string, string?> environment)
     {

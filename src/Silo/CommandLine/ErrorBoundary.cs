@@ -1,23 +1,22 @@
 using System.Reflection;
 using System.Text.RegularExpressions;
-using Experiments.Client.Terminals;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
 using Experiments.Silo.Security;
 using Npgsql;
 
-namespace Experiments.Client;
+namespace Experiments.Silo.CommandLine;
 
 /// <summary>Where every exception ends: an exit code and a message for a person; the stack only with <c>--verbose</c>.</summary>
-internal static partial class ErrorBoundary
+public static partial class ErrorBoundary
 {
     // ERROR_BROKEN_PIPE and ERROR_NO_DATA on Windows; EPIPE elsewhere.
     private const int BrokenPipeWindows = unchecked((int)0x8007006D);
     private const int NoDataWindows = unchecked((int)0x800700E8);
     private const int BrokenPipeUnix = 32;
 
-    public static ExitCode Report(Exception fault, Terminal terminal, bool verbose)
+    public static ExitCode Report(Exception fault, TextWriter output, TextWriter error, bool verbose)
     {
         while (fault is AggregateException { InnerExceptions.Count: 1 } or TypeInitializationException
             or TargetInvocationException && fault.InnerException is not null)
@@ -34,11 +33,11 @@ internal static partial class ErrorBoundary
         (ExitCode code, string message) = Explain(fault);
         try
         {
-            terminal.Out.Flush();
-            terminal.Error.WriteLine(Format.Shown(Redact(message.TrimEnd())));
+            output.Flush();
+            error.WriteLine(PlainText.Shown(Redact(message.TrimEnd())));
             if (verbose)
             {
-                terminal.Error.WriteLine(Format.Shown(Redact(fault.ToString())));
+                error.WriteLine(PlainText.Shown(Redact(fault.ToString())));
             }
         }
         catch (IOException)
