@@ -195,8 +195,8 @@ public static class PlugIns
         }
     }
 
-    private static bool IsOurs(string name) => name == "experiments"
-        || name is "Experiments.Kernels" or "Experiments.Results" or "Experiments.Grains" or "Experiments.Silo";
+    private static bool IsOurs(string name) => name is "experiments" or "experiments-silo"
+        or "Experiments.Kernels" or "Experiments.Results" or "Experiments.Grains";
 
     private static string Explain(Exception fault, string path)
     {

@@ -16,6 +16,13 @@ public sealed class ArchitectureTests
         Assert.DoesNotContain("experiments", Ours(typeof(LocalSilo).Assembly));
     }
 
+    /// <summary>It is a program of its own, which draws no table and reads no CSV.</summary>
+    [Fact]
+    public void The_silo_has_nothing_that_only_the_client_needs() =>
+        Assert.DoesNotContain(
+            typeof(LocalSilo).Assembly.GetReferencedAssemblies(),
+            a => a.Name is "experiments" or "CsvHelper" or "Parquet" || a.Name!.StartsWith("Spectre", StringComparison.Ordinal));
+
     [Fact]
     public void Kernels_know_no_database_no_grain_and_no_log() =>
         Assert.DoesNotContain(
