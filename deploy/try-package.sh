@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what package.sh left in artifacts/, or in the folder that is named, into a temporary place, and uses it as a person
 # would: a plan, a run, a query, a plug-in, and the private Postgres, whose keeper has to start from there and stop it.
-# Needs the .NET SDK and PostgreSQL's server binaries. Leaves nothing behind.
+# The silo's own program does a sweep that is submitted. Needs the .NET SDK, redis-server and PostgreSQL's server binaries. Leaves nothing behind.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -43,6 +43,16 @@ plugins=$root/tests/Plugins.Sample/bin/Release/net10.0
 # shellcheck disable=SC2062  # the pattern is --file's; what follows are files
 processes() { grep -lsF --file=<(echo "$1") /proc/[0-9]*/cmdline | cut -d/ -f3 || :; }
 
+# NAME FOLDER: the private Postgres in it is stopped by its keeper.
+ends() {
+  local waited
+  for (( waited = 0; waited < 300; waited++ )); do
+    [ -n "$(processes "$2")" ] || return 0
+    sleep 0.1
+  done
+  fail "$1: the private Postgres runs on, 30 s after its last use"
+}
+
 # NAME PROGRAM [VARIABLE=VALUE…]: everything that is expected of one way to install.
 try() {
   local name=$1 program=$2
@@ -66,19 +76,32 @@ try() {
   words=(run "$work/plugged.yaml" --plugins "$plugins")
   run "$@" >> "$work/$name.txt" 2>> "$work/$name.err"
 
-  local waited
-  for (( waited = 0; waited < 300; waited++ )); do
-    [ -n "$(processes "$data")" ] || break
-    sleep 0.1
-  done
-  [ -z "$(processes "$data")" ] || fail "$name: the private Postgres runs on, 30 s after its last use"
+  ends "$name" "$data"
   echo "$name: plan, run, query, plug-in and private Postgres work; the keeper was ${keeper%% database keeper*} and stopped it"
 }
 
 mkdir "$work/tarball"
 tar -C "$work/tarball" -xzf "$out/experiments-$version-linux-x64.tar.gz"
 # A root that is not there: the runtime is the tarball's own.
-try tarball "$work/tarball/experiments-$version-linux-x64/experiments" DOTNET_ROOT=/nowhere
+tarball=$work/tarball/experiments-$version-linux-x64
+try tarball "$tarball/experiments" DOTNET_ROOT=/nowhere
+
+# The silo's own program lies beside it: it does a sweep that is submitted, and drains.
+mkdir "$work/silo-home"
+surroundings=(PATH=/usr/local/bin:/usr/bin:/bin HOME="$work/silo-home" XDG_DATA_HOME="$work/silo-data" DOTNET_ROOT=/nowhere
+  EXPERIMENTS_POSTGRES_IDLE=3s EXPERIMENTS_REDIS=127.0.0.1:$(( 20000 + RANDOM % 10000 )))
+redis-server --bind 127.0.0.1 --port "${surroundings[-1]##*:}" --save '' > "$work/redis.txt" &
+redis=$!
+trap 'kill "$redis" ${silo:+"$silo"} 2> "$work/gone" || :; rm -rf "$work"' EXIT
+env -i "${surroundings[@]}" "$tarball/experiments-silo" --port 0 2> "$work/silo.err" &
+silo=$!
+env -i "${surroundings[@]}" "$tarball/experiments" submit "$work/small.yaml" > "$work/submit.txt" 2>&1 || fail "silo: submit ended with $?: $(cat "$work/submit.txt")"
+env -i "${surroundings[@]}" timeout 60 "$tarball/experiments" watch 1 > "$work/watch.txt" 2>&1 || fail "silo: the sweep is not done: $(cat "$work/silo.err")"
+kill -TERM "$silo"
+wait "$silo" || fail "silo: it drained with $?: $(cat "$work/silo.err")"
+silo=
+ends silo "$work/silo-data"
+echo "silo: experiments-silo does a sweep that is submitted, and drains"
 
 # From this folder and nowhere else: a registry might have a package of that name.
 cat > "$work/nuget.config" <<XML

@@ -7,6 +7,7 @@ using Experiments.Results.Store;
 using Experiments.Silo.Hosting;
 using Experiments.Testing;
 using Npgsql;
+using StackExchange.Redis;
 
 namespace Experiments.Client.Tests;
 
@@ -124,6 +125,29 @@ public sealed class SiloProgramTests : IDisposable
         silo.Signal("TERM");
         Assert.Equal(0, await silo.EndAsync(TimeSpan.FromSeconds(40)));
         Assert.Contains("Draining for up to 7 s", silo.Said, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task Silos_of_both_programs_form_one_cluster()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        await using RedisServer redis = await RedisServer.StartAsync();
+        StoreAddress store = await TestPostgres.CreateDatabaseAsync();
+        Dictionary<string, string?> environment = new()
+        {
+            ["EXPERIMENTS_POSTGRES"] = store.Owner,
+            ["EXPERIMENTS_REDIS"] = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{redis.Port}"),
+            ["EXPERIMENTS_SILO_PORT"] = "0",
+        };
+        await using Child silo = await StartAsync(environment);
+        using ClientProcess verb = ClientProcess.Start(environment, "silo");
+        await silo.SaysAsync("Silo of cluster", Patience);
+        await verb.SaysAsync("Silo of cluster");
+
+        // Each cluster has a table of members, with a row for its version.
+        await using ConnectionMultiplexer membership = await ConnectionMultiplexer.ConnectAsync(environment["EXPERIMENTS_REDIS"]!);
+        RedisKey table = Assert.Single(membership.GetServers().Single().Keys(pattern: "*/members/*"));
+        Assert.Equal(2 + 1, await membership.GetDatabase().HashLengthAsync(table));
     }
 
     [Fact]
