@@ -30,6 +30,7 @@ public static class Application
             CrossoverCommand.Create(args),
             MemoryCommand.Create(args),
             PeakCommand.Create(args),
+            LoopsCommand.Create(args),
             new Command("micro", "BenchmarkDotNet's micro-benchmarks; takes its options, such as --filter '*Fma*' or --list flat")
             {
                 TreatUnmatchedTokensAsErrors = false,

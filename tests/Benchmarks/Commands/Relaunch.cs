@@ -49,7 +49,8 @@ internal static class Relaunch
         return process.ExitCode;
     }
 
-    private static string[] ThisProgram()
+    /// <summary>How this very program is started.</summary>
+    public static string[] ThisProgram()
     {
         string path = Environment.ProcessPath!;
         return Path.GetFileNameWithoutExtension(path) == "dotnet" ? [path, Environment.GetCommandLineArgs()[0]] : [path];

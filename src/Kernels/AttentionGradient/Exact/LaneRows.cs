@@ -313,7 +313,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     // A tile's keys, values, exponentials and p in half of a first-level cache of 48 KiB, so that they stay there from the first
     // of their four uses to the last.
-    private static int TileOf(int d) =>
+    /// <summary>How many keys stream past a block at once: what the inner loops share stays in the first-level cache.</summary>
+    internal static int TileOf(int d) =>
         Math.Clamp((24 << 10) / (2 * (Stride(d) + Width) * sizeof(T)) / 4 * 4, 16, 128);
 
     private static bool Keeps(int n) => (long)n * MostBlocks * Width * sizeof(T) <= LargestScratch;

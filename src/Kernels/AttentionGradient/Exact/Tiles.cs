@@ -92,6 +92,8 @@ internal static unsafe class Tiles<V, T>
         where TRange : struct, IRange
     {
         int w = V.Count;
+        T* constants = stackalloc T[Exponential<V, T>.Constants];
+        Exponential<V, T>.SetConstants(constants);
         V least = V.Broadcast(Exponential<V, T>.Least);
         V s0 = V.Load(sums), s1 = V.Load(sums + w), s2 = V.Load(sums + (2 * w));
         T* squares = sums + (3 * w), cubes = squares + (3 * w), largest = cubes + (3 * w);
@@ -113,9 +115,7 @@ internal static unsafe class Tiles<V, T>
                 x2 = V.Max(x2, least);
             }
 
-            x0 = Exponential<V, T>.PowerOfTwo(x0);
-            x1 = Exponential<V, T>.PowerOfTwo(x1);
-            x2 = Exponential<V, T>.PowerOfTwo(x2);
+            Exponential<V, T>.PowersOfTwo(constants, ref x0, ref x1, ref x2);
             x0.Store(s);
             x1.Store(s + w);
             x2.Store(s + (2 * w));
