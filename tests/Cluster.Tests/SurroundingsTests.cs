@@ -88,18 +88,8 @@ public sealed class SurroundingsTests
         Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
         await using TestNetwork network = await TestNetwork.MakeAsync(3);
         Assert.SkipWhen(network.Unavailable is not null, network.Unavailable ?? "");
-        TestPostgres postgres = await TestPostgres.StartOwnAsync(settings: new Dictionary<string, string> { ["listen_addresses"] = network.Host });
-        await using TestCluster cluster = await TestCluster.StartAsync(0, postgres, network.Host);
-        string pki = Directory.CreateTempSubdirectory("experiments-pki-").FullName;
-        (int code, string said) = await cluster.RunAsync(
-            "certificates", pki, "--names", string.Join(',', Enumerable.Range(1, 3).Select(network.AddressOf)), "--force");
-        Assert.True(code == 0, said);
-        Dictionary<string, string?> there = new()
-        {
-            ["EXPERIMENTS_POSTGRES"] = await postgres.LetInAsync(network.Range, network.Host, cluster.Store),
-        };
-        Child[] silos = await Task.WhenAll(Enumerable.Range(1, 3).Select(i => cluster.AddSiloAsync(
-            network, i, there, "--tls-certificate", $"{pki}/node.crt", "--tls-key", $"{pki}/node.key", "--tls-authority", $"{pki}/ca.crt")));
+        (TestCluster started, Child[] silos) = await StartAsync(network);
+        await using TestCluster cluster = started;
         long sweep = await cluster.SubmitAsync(Sweep.Replace("repeats: 90", "repeats: 180", StringComparison.Ordinal));
         await cluster.UntilStoredAsync(sweep, Trials / 5, Patience);
         int member = 1 + Array.FindIndex(silos, s => s.Said.Contains($"Sweep {sweep} is led from here", StringComparison.Ordinal));
@@ -125,7 +115,58 @@ public sealed class SurroundingsTests
         await cluster.UntilWholeAsync(sweep, 2 * Trials, Patience);
         TestContext.Current.TestOutputHelper?.WriteLine($"whole after {watch.Elapsed}; the silo {(victim.IsRunning ? "runs" : $"ended with {victim.ExitCode}")}");
         AssertNothingGivenUp(cluster);
-        Directory.Delete(pki, recursive: true);
+    }
+
+    /// <summary>Of what every silo sends and hears, to the store, to Redis and to the others, less comes through than it has to say.</summary>
+    [Fact]
+    public async Task A_slow_network_makes_a_sweep_slow_and_loses_nothing()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestNetwork network = await TestNetwork.MakeAsync(3);
+        Assert.SkipWhen(network.Unavailable is not null, network.Unavailable ?? "");
+        (TestCluster started, _) = await StartAsync(network);
+        await using TestCluster cluster = started;
+        long calm = await cluster.SubmitAsync(Sweep);
+        Stopwatch watch = Stopwatch.StartNew();
+        await cluster.UntilWholeAsync(calm, Trials, Patience);
+        TimeSpan quick = watch.Elapsed;
+        foreach (int member in Enumerable.Range(1, 3))
+        {
+            string? refusal = await network.SlowAsync(member, "400kbit");
+            Assert.SkipWhen(refusal is not null, $"this kernel slows no network down: {refusal}");
+        }
+
+        watch.Restart();
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilWholeAsync(sweep, Trials, Patience, calm);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{quick.TotalSeconds:F1} s and {watch.Elapsed.TotalSeconds:F1} s; silos that ended: {cluster.Silos.Count(s => !s.IsRunning)}");
+        AssertNothingGivenUp(cluster);
+    }
+
+    /// <summary>Three silos, each in a namespace of its own, with certificates; the servers are on the bridge.</summary>
+    private static async Task<(TestCluster Cluster, Child[] Silos)> StartAsync(TestNetwork network)
+    {
+        TestPostgres postgres = await TestPostgres.StartOwnAsync(settings: new Dictionary<string, string> { ["listen_addresses"] = network.Host });
+        TestCluster cluster = await TestCluster.StartAsync(0, postgres, network.Host);
+        string pki = Path.Combine(cluster.Folder, "pki");
+        try
+        {
+            (int code, string said) = await cluster.RunAsync(
+                "certificates", pki, "--names", string.Join(',', Enumerable.Range(1, 3).Select(network.AddressOf)), "--force");
+            Assert.True(code == 0, said);
+            Dictionary<string, string?> there = new()
+            {
+                ["EXPERIMENTS_POSTGRES"] = await postgres.LetInAsync(network.Range, network.Host, cluster.Store),
+            };
+            Child[] silos = await Task.WhenAll(Enumerable.Range(1, 3).Select(i => cluster.AddSiloAsync(
+                network, i, there, "--tls-certificate", $"{pki}/node.crt", "--tls-key", $"{pki}/node.key", "--tls-authority", $"{pki}/ca.crt")));
+            return (cluster, silos);
+        }
+        catch
+        {
+            await cluster.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>Only the server's clock decides anything.</summary>

@@ -34,6 +34,9 @@ internal sealed class TestCluster : IAsyncDisposable
     /// <summary>The server that the store lies on: other tests' too, unless the test brought its own.</summary>
     public TestPostgres Postgres { get; }
 
+    /// <summary>Gone with the cluster.</summary>
+    public string Folder => _folder;
+
     public NpgsqlDataSource Reader { get; }
 
     public Dictionary<string, string?> Environment { get; }

@@ -73,6 +73,12 @@ internal sealed class TestNetwork : IAsyncDisposable
 
     public Task MendAsync(int member, IPAddress there) => MustAsync($"-n {_name}-{member} neigh del {there} dev eth0");
 
+    /// <summary>A member's cable carries no more than that from now on, either way; what has waited for it for half a second is lost. Says why where
+    /// the kernel has no such thing.</summary>
+    public async Task<string?> SlowAsync(int member, string rate) =>
+        await RunAsync("tc", $"qdisc replace dev {_name}v{member} root tbf rate {rate} burst 4kb latency 500ms")
+        ?? await RunAsync("tc", $"-n {_name}-{member} qdisc replace dev eth0 root tbf rate {rate} burst 4kb latency 500ms");
+
     public async ValueTask DisposeAsync()
     {
         if (_guardian is not null)
@@ -86,14 +92,16 @@ internal sealed class TestNetwork : IAsyncDisposable
     private static async Task MustAsync(string command) => Assert.Null(await IpAsync(command));
 
     /// <summary>Null, or why not.</summary>
-    private static async Task<string?> IpAsync(string command)
+    private static Task<string?> IpAsync(string command) => RunAsync("ip", command);
+
+    private static async Task<string?> RunAsync(string program, string command)
     {
         try
         {
-            using Process ip = Process.Start(new ProcessStartInfo("ip", command.Split(' ')) { RedirectStandardError = true })!;
-            string said = await ip.StandardError.ReadToEndAsync();
-            await ip.WaitForExitAsync();
-            return ip.ExitCode == 0 ? null : said.Trim();
+            using Process process = Process.Start(new ProcessStartInfo(program, command.Split(' ')) { RedirectStandardError = true })!;
+            string said = await process.StandardError.ReadToEndAsync();
+            await process.WaitForExitAsync();
+            return process.ExitCode == 0 ? null : said.Trim();
         }
         catch (System.ComponentModel.Win32Exception missing)
         {
