@@ -72,7 +72,7 @@ YAML
 # Trials of some 2 ms: each has spans of its own, which one of a few microseconds has not.
 cat > "$folder/traced.yaml" <<YAML
 name: traced
-instances: {family: uniform, n: 1024, d: 16, bound: 1, repeats: 2500}
+instances: {family: uniform, n: 1024, d: 16, bound: 1, repeats: 10000}
 kernels: {kernel: exact, precision: float64}
 measure: {rounds: 1, min_time: 0, max_noise: 0, reference: none, sharing: true}
 YAML
@@ -112,7 +112,7 @@ copy() {
     awk -v n="$trials" -v s="$start" -v e="$(date +%s.%N)" 'BEGIN { printf "%.0f", n / (e - s) }'
 }
 
-# As much later as sooner, so that a machine that slows down or speeds up meanwhile tells for neither.
+# Half a minute each, for what the runtime compiles of it at the start counts too; as much later as sooner, so that a machine that slows down or speeds up meanwhile tells for neither.
 traced_by() {
     local on=0 off=0 sampler
     for sampler in always_on always_off always_off always_on; do
@@ -122,7 +122,7 @@ traced_by() {
     awk -v a="$on" -v b="$off" 'BEGIN { printf "%.4f", a / b - 1 }'
 }
 
-one='' bare='' tiny='' share='' three='' spans='' lanes=''
+one='' bare='' tiny='' share='' three='' lanes=''
 for _ in $(seq "$rounds"); do
     psql -c CHECKPOINT
     run nothing
@@ -132,11 +132,11 @@ for _ in $(seq "$rounds"); do
     psql -c CHECKPOINT
     run tiny
     tiny+="$(query "$rate") "
-    spans+="$(traced_by) "
     run fifty
     lanes+="$(awk -v b="$(query "$busy")" -v w="$(query "$wall")" 'BEGIN { printf "%.4f", b / w / 2 }') "
 done
 
+spans=$(traced_by)
 experiments cluster up --silos 3 --lanes 1 > /dev/null 2>&1
 for _ in $(seq "$rounds"); do
     psql -c CHECKPOINT
@@ -154,5 +154,5 @@ printf '| one silo of two lanes, from the sweep in the store to its last commit 
 printf '| of the COPY, round by round | %s |\n' "$(percent "$(middle "$share")")"
 printf '| three silos of one lane | %s |\n' "$(middle "$three")"
 printf '| one silo, pairs of two kernels at n = 16 | %s |\n' "$(middle "$tiny")"
-printf '| trials of 2 ms, with spans of their own: time more than untraced | %s |\n' "$(percent "$(middle "$spans")")"
+printf '| trials of 2 ms, with spans of their own: time more than untraced | %s |\n' "$(percent "$spans")"
 printf '| time of lanes that instances of 50 ms fill | %s |\n' "$(percent "$(middle "$lanes")")"
