@@ -20,6 +20,7 @@ public sealed class KillTests
         await using TestCluster cluster = await TestCluster.StartAsync(3);
         long calm = await cluster.SubmitAsync(Sweep);
         await cluster.UntilWholeAsync(calm, Trials, Patience);
+        await cluster.UntilAsync($"SELECT EXISTS (SELECT FROM experiments.summary WHERE sweep_id = {calm})", TimeSpan.FromSeconds(30));
         Assert.Equal(3, await cluster.ScalarAsync<long>($"SELECT count(DISTINCT node_id) FROM experiments.trial WHERE sweep_id = {calm}"));
 
         long sweep = await cluster.SubmitAsync(Sweep);

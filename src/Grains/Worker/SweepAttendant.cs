@@ -95,6 +95,10 @@ public sealed partial class SweepAttendant(
             SweepEnd end = await worker.RunAsync(sweep, stopping, worker.Now);
             attended.Pause = FirstPause;
             SweepEnded(log, sweep, end.Ending, end.Progress.Done, end.Progress.Failed, end.Progress.Skipped);
+            if (end.Ending == SweepEnding.Done)
+            {
+                await SumUpAsync(sweep, stopping);
+            }
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested)
         {
@@ -115,6 +119,20 @@ public sealed partial class SweepAttendant(
         attended.NotBefore = time.GetTimestamp() + (long)(attended.Pause.TotalSeconds * time.TimestampFrequency);
     }
 
+    /// <summary>Keeps what the sweep came to, for whoever asks: the silo that comes first does it for all.</summary>
+    private async Task SumUpAsync(long sweep, CancellationToken stopping)
+    {
+        try
+        {
+            await (await stores.GetAsync(stopping)).KeepSummaryAsync(sweep, stopping);
+        }
+        catch (StoreUnavailableException away)
+        {
+            // Then it is computed each time that it is asked for.
+            IsNotSummedUp(log, sweep, away.Message);
+        }
+    }
+
     /// <summary>Twice as long, by chance up to half as long again, so that silos do not come back all at once.</summary>
     private static TimeSpan Longer(TimeSpan pause) =>
         TimeSpan.FromSeconds(Math.Min(LongestPause.TotalSeconds, 2 * pause.TotalSeconds) * (1 + (RandomNumberGenerator.GetInt32(500) / 1000.0)));
@@ -124,6 +142,9 @@ public sealed partial class SweepAttendant(
 
     [LoggerMessage(Level = LogLevel.Information, Message = "Sweep {Sweep} {Ending}: {Done} done, {Failed} failed, {Skipped} skipped")]
     private static partial void SweepEnded(ILogger log, long sweep, SweepEnding ending, long done, long failed, long skipped);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "What sweep {Sweep} came to is not kept: {Reason}")]
+    private static partial void IsNotSummedUp(ILogger log, long sweep, string reason);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "Sweep {Sweep} is left to other silos: {Reason}")]
     private static partial void SweepIsNotForThisSilo(ILogger log, long sweep, string reason);

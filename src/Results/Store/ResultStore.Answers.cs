@@ -88,7 +88,7 @@ public sealed partial class ResultStore
     }
 
     /// <summary>Keeps what a finished sweep came to, so that it is not computed again each time it is shown. Does nothing for a sweep
-    /// that is not done, or whose summary is kept. A retry needs no more than to change when the sweep finished.</summary>
+    /// that is not done, or whose summary is kept or being computed by another. A retry needs no more than to change when the sweep finished.</summary>
     public Task KeepSummaryAsync(long sweepId, CancellationToken cancellation) => RunAsync(
         async (connection, token) =>
         {
