@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Experiments.Client.Tests.Driving;
 using Experiments.Silo.Configuration;
 
@@ -44,6 +45,7 @@ public sealed class SettingsTests : IDisposable
     [InlineData("- a\n- b\n", "a map of settings")]
     [InlineData("postgres: [1, 2\n", "config.yaml:")]
     [InlineData("lanes: many\n", "a whole number")]
+    [InlineData("lanes: 100000\n", "a whole number from 1 to 4096")]
     public async Task A_bad_settings_file_gets_one_line(string text, string needed)
     {
         string file = _folder.Write("config.yaml", text);
@@ -82,6 +84,19 @@ public sealed class SettingsTests : IDisposable
         {
             Assert.Contains("--bind is 'there'", (await Cli.RunAsync(environment, "silo", "--bind", "there")).ExpectRefusal(ExitCode.Invalid, 1), StringComparison.Ordinal);
         }
+    }
+
+    [Fact]
+    public async Task The_doctor_reads_every_setting()
+    {
+        Dictionary<string, string?> environment = new()
+        {
+            ["EXPERIMENTS_CONFIG"] = _folder.Write("config.yaml", "silo_drain: soon\n"), ["EXPERIMENTS_POSTGRES"] = "Host=/nonexistent",
+        };
+        string said = (await Cli.RunAsync(environment, "doctor", "--json")).Out;
+        JsonNode check = JsonNode.Parse(said)!.AsArray().Single(c => (string)c!["check"]! == "settings")!;
+        Assert.False((bool)check["ok"]!);
+        Assert.Contains("silo_drain is 'soon'; a number of seconds", said, StringComparison.Ordinal);
     }
 
     [Fact]

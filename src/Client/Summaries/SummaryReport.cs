@@ -75,7 +75,7 @@ internal static class SummaryReport
         if (summary.Stored.Sampled is long sampled)
         {
             output.WriteLine();
-            output.WriteLine($"It runs: the tables are of {Format.Count(sampled)} of the {Format.Count(sweep.Stored)} stored trials, whole shards chosen by chance. --all reads every one.");
+            output.WriteLine($"It runs: the tables are of {Format.Count(sampled)} of the {Format.Count(sweep.Stored)} stored trials, whole shards chosen by chance; kernels of which those hold none are missing. --all reads every one.");
         }
 
         output.WriteLine();

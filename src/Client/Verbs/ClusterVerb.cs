@@ -4,6 +4,7 @@ using System.Text.Json.Nodes;
 using Experiments.Client.Terminals;
 using Experiments.Results.PrivatePostgres;
 using Experiments.Silo;
+using Experiments.Silo.Configuration;
 using Experiments.Silo.OneMachine;
 
 namespace Experiments.Client.Verbs;
@@ -17,7 +18,7 @@ internal static class ClusterVerb
         Option<int?> silos = SweepOptions.Integer("--silos", "N", "How many silos are to run", 1, 64);
         silos.DefaultValueFactory = _ => 3;
         Option<int?> lanes = SweepOptions.Integer(
-            "--lanes", "N", "How many shards each silo runs side by side, for sweeps that share [the cores, less one, shared out]", 1, 4096);
+            "--lanes", "N", "How many shards each silo runs side by side, for sweeps that share [the cores, less one, shared out]", 1, Settings.MostLanes);
         Option<int?> drain = SweepOptions.Integer("--drain", "SECONDS", "How long running shards may go on", 0, 3600);
         drain.DefaultValueFactory = _ => 20;
         Command cluster = new Verb("cluster", "A cluster on this machine: silos as processes, an embedded Redis, the store")

@@ -200,9 +200,21 @@ internal static class DoctorVerb
         }
     }
 
-    private static Check SettingsFile(Settings settings) => new("settings", true, File.Exists(settings.File)
-        ? settings.File
-        : $"{settings.File} does not exist; defaults and the environment hold");
+    private static Check SettingsFile(Settings settings)
+    {
+        try
+        {
+            settings.Check();
+        }
+        catch (CommandException fault)
+        {
+            return new Check("settings", false, fault.Message, "Mend it there, or take it out: each setting has a default.");
+        }
+
+        return new Check("settings", true, File.Exists(settings.File)
+            ? settings.File
+            : $"{settings.File} does not exist; defaults and the environment hold");
+    }
 
     private static Check Presets() => SweepSource.Presets.Count > 0
         ? new Check("presets", true, string.Join(", ", SweepSource.Presets))

@@ -4,6 +4,7 @@ using Experiments.Client.Running;
 using Experiments.Client.Terminals;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
+using Experiments.Silo.Configuration;
 
 namespace Experiments.Client.Verbs;
 
@@ -290,7 +291,7 @@ internal static class LifeVerbs
     internal static Option<int?> Priority() => SweepOptions.Priority("the sweep's own if left out");
 
     internal static Option<int?> Lanes() => SweepOptions.Integer(
-        "--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);
+        "--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, Settings.MostLanes);
 
     private static long Stored(SweepProgress progress) => progress.Done + progress.Failed + progress.Skipped;
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Experiments.Client.Running;
 using Experiments.Client.Terminals;
+using Experiments.Silo.Configuration;
 
 namespace Experiments.Client.Verbs;
 
@@ -13,7 +14,7 @@ internal static class RunVerb
         Argument<string> sweep = SweepOptions.FileOrPreset();
         Option<string> name = SweepOptions.Name();
         Option<int?> priority = SweepOptions.Priority("0 if left out");
-        Option<int?> lanes = SweepOptions.Integer("--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, 4096);
+        Option<int?> lanes = SweepOptions.Integer("--lanes", "N", "How many shards run side by side, for a sweep that shares [EXPERIMENTS_LANES]", 1, Settings.MostLanes);
         Option<string[]> set = SweepOptions.Set();
         Option<bool> leave = SweepOptions.LeaveFiles();
         Option<string> trial = new("--trial")

@@ -63,8 +63,8 @@ internal static class TraceVerb
             {
                 ShardTrace root = await store.FindTraceAsync(sweep, invocation.Value(shard), cancellation)
                     ?? throw CommandException.Invalid(invocation.Value(shard) is int asked
-                        ? $"Sweep {sweep} has stored no trace of a shard {asked}."
-                        : $"Sweep {sweep} has stored no trace yet.");
+                        ? $"Sweep {sweep} has stored no trace of a shard {asked}: it is not done yet, or was not traced (OTEL_TRACES_SAMPLER)."
+                        : $"Sweep {sweep} has stored no trace: no shard is done yet, or none was traced (OTEL_TRACES_SAMPLER).");
                 traceId = root.TraceId;
                 shardNumber = root.Shard;
             }

@@ -60,6 +60,11 @@ public sealed partial class ResultStore
         if (!kept && counts.Stored > 0)
         {
             cells = await QueryAsync("summary", Cell, cancellation, sweepId, shards);
+            if (sampled is not null)
+            {
+                // Trials of one shard are of one minute: how far shards lie apart, an interval over trials does not tell.
+                cells = [.. cells.Select(c => c with { Speedup = c.Speedup is PairedSpeedup s ? s with { Low = null, High = null } : null })];
+            }
         }
 
         int[]? failing = sampled is null ? null : (await SampleAsync(sweepId, most, failing: true, cancellation)).Shards;

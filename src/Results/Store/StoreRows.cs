@@ -139,7 +139,7 @@ public sealed record SweepSummary(
     IReadOnlyList<SummaryCell> Bounds, IReadOnlyList<FailureGroup> Failures)
 {
     /// <summary>Null, or how many of the stored trials the cells were computed of: shards of a sweep that runs, chosen by a hash of their
-    /// numbers. Failures are then those of as many trials' worth of the shards that have any. The sweep's counts are exact all the same.</summary>
+    /// numbers. Failures are then those of as many trials' worth of the shards that have any, and speed-ups have no interval. The sweep's counts are exact all the same.</summary>
     public long? Sampled { get; init; }
 }
 

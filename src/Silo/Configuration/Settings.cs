@@ -41,6 +41,9 @@ public sealed class Settings
         ("color", "EXPERIMENTS_COLOR", "false turns colours off, as NO_COLOR does"),
     ];
 
+    /// <summary>Each lane is a thread: far more of them than any machine's cores end the process.</summary>
+    public const int MostLanes = 4096;
+
     private readonly Dictionary<string, Setting> _values = [];
 
     private readonly Func<string, string?> _environment;
@@ -58,9 +61,9 @@ public sealed class Settings
 
     public Setting OtlpEndpoint => _values["otlp_endpoint"];
 
-    public int? Lanes => Parsed("lanes", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n > 0
+    public int? Lanes => Parsed("lanes", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n is >= 1 and <= MostLanes
         ? n
-        : (int?)null, "a whole number above 0");
+        : (int?)null, $"a whole number from 1 to {MostLanes}");
 
     public int? SiloPort => Parsed("silo_port", text => int.TryParse(text, CultureInfo.InvariantCulture, out int n) && n is >= 0 and <= 65535
         ? n
@@ -101,6 +104,13 @@ public sealed class Settings
                 _ => (double?)null,
             }, "always_on, always_off or traceidratio") ?? 1;
         }
+    }
+
+    /// <summary>Reads every setting that has a form of its own, whoever may want it.</summary>
+    /// <exception cref="CommandException">One has not.</exception>
+    public void Check()
+    {
+        _ = (Lanes, SiloPort, SiloDrain, SiloJsonLog, FilesCache, TraceShare, Color);
     }
 
     public bool? Color => Parsed("color", text => bool.TryParse(text, out bool on) ? on : (bool?)null, "true or false");

@@ -39,7 +39,7 @@ public sealed class SiloOptions
     };
 
     private readonly Option<int?> _lanes = SharedOptions.Integer(
-        "--lanes", "N", "How many shards run side by side, for sweeps that share [EXPERIMENTS_LANES]", 1, 4096);
+        "--lanes", "N", "How many shards run side by side, for sweeps that share [EXPERIMENTS_LANES]", 1, Settings.MostLanes);
 
     private readonly Option<int?> _drain = SharedOptions.Integer(
         "--drain", "SECONDS", "How long running shards may go on after SIGTERM (default: 20) [EXPERIMENTS_SILO_DRAIN]", 0, 3600);

@@ -72,6 +72,9 @@ public sealed class AnswerTests : StoreTest
         Assert.Equal(200, some.Sampled);
         Assert.Equal(Stored, some.Facts.Sweep.Stored);
         Assert.Equal(200, some.Configurations.Sum(c => c.Trials));
+        Assert.Contains(all.Configurations, c => c.Speedup is { Low: not null, High: not null });
+        Assert.Contains(some.Configurations, c => c.Speedup is not null);
+        Assert.All(some.Configurations, c => Assert.True(c.Speedup is null or { Low: null, High: null }));
         Assert.Equal(all.Configurations.Select(c => c.Configuration), some.Configurations.Select(c => c.Configuration));
         Assert.Equal(some.Configurations, (await reader.SummariseAsync(sweep, Cancellation, most: 170))!.Configurations);
 
