@@ -37,6 +37,7 @@ internal static unsafe class Exponential<V, T>
     }
 
     /// <summary>x = 2^x for x from <see cref="Least"/> to 127 or 1023, three vectors at once; 2^0 is exactly 1.</summary>
+    /// <param name="constants">As <see cref="SetConstants"/> lays them.</param>
     /// <remarks>
     /// Adding 1.5 · 2^23 (2^52) rounds x to a whole number k, which is left in the low bits; 2^(x − k) is the polynomial of degree
     /// 5 (11) that has the least relative error on [−½, ½] among those with constant 1: 9.1e-8 and 3.6e-18 before rounding.

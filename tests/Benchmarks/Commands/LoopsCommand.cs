@@ -37,7 +37,8 @@ internal static class LoopsCommand
             }
 
             IReadOnlyList<InnerLoop>? listing = Listing.Of(Relaunch.ThisProgram(), args, "Dot", "Powers", "Accumulate");
-            Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
+            // The process that lists has nothing to report: its parent does, to the same file.
+            Report? report = listing is null ? null : new(args, parsed.GetValue(shared.Markdown), rivals: null);
             MarkdownTable cycles = new("<precision", "d", "<loop", "multiply-adds", "cycles a vector [95 %]", "share [95 %]");
             foreach (string precision in precisions)
             {
@@ -54,9 +55,14 @@ internal static class LoopsCommand
                 }
             }
 
+            if (report is null)
+            {
+                return 0;
+            }
+
             report.Table(cycles);
             MarkdownTable compiled = new("<loop", "instructions a turn", "multiply-adds", "other arithmetic", "loads", "stores", "moves");
-            foreach (InnerLoop loop in listing ?? [])
+            foreach (InnerLoop loop in listing!)
             {
                 compiled.Row(loop.Name, N(loop.Instructions), N(loop.MultiplyAdds), N(loop.OtherVector), N(loop.Loads), N(loop.Stores), N(loop.Moves));
             }

@@ -15,6 +15,7 @@ internal static partial class Listing
 
     /// <summary>Has this command compiled in a process of its own that lists what it compiles; null in that process, which has only to call the methods.</summary>
     /// <param name="program">As of a process: file and first arguments.</param>
+    /// <exception cref="IOException">That process failed.</exception>
     public static IReadOnlyList<InnerLoop>? Of(string[] program, string[] args, params string[] methods)
     {
         if (Environment.GetEnvironmentVariable(File) is not null)
@@ -31,6 +32,11 @@ internal static partial class Listing
             using Process process = Process.Start(start)!;
             process.StandardOutput.ReadToEnd();
             process.WaitForExit();
+            if (process.ExitCode != 0)
+            {
+                throw new IOException($"The process that lists the compiled loops ended with {process.ExitCode}.");
+            }
+
             return Read(System.IO.File.ReadLines(listing));
         }
         finally
