@@ -46,8 +46,8 @@ public sealed class IsolationTests : IDisposable
               - {kernel: poison, how: [not, print], precision: float64}
             """;
         string yaml = Sweep(Kernels, bound: "[1, 12]", limits: "{memory: 1MiB}", n: "[48, 20000]");
-        ShardResult plain = await ComputeAsync(yaml, deaths: 1);
-        ShardResult isolated = await ComputeAsync(yaml, deaths: 2);
+        Computed plain = await ComputeAsync(yaml, deaths: 1);
+        Computed isolated = await ComputeAsync(yaml, deaths: 2);
         Assert.False(isolated.Kills);
         Assert.Equal(
             [TrialStatus.Done, TrialStatus.Failed, TrialStatus.Skipped],
@@ -70,8 +70,8 @@ public sealed class IsolationTests : IDisposable
     [InlineData("overflow", "signal 6 (SIGABRT)", "Stack overflow")]
     public async Task A_trial_that_kills_its_process_is_given_up_and_the_others_are_not(string how, string ending, string? words)
     {
-        ShardResult undisturbed = await ComputeAsync(Sweep(Poison("not")), deaths: 0);
-        ShardResult result = await ComputeAsync(Sweep(Poison(how), limits: "{retries: 2}"), deaths: 2);
+        Computed undisturbed = await ComputeAsync(Sweep(Poison("not")), deaths: 0);
+        Computed result = await ComputeAsync(Sweep(Poison(how), limits: "{retries: 2}"), deaths: 2);
         Assert.True(result.Kills);
         foreach ((TrialOutcome before, TrialOutcome after) in undisturbed.Outcomes.Zip(result.Outcomes))
         {
@@ -95,7 +95,7 @@ public sealed class IsolationTests : IDisposable
     [Fact]
     public async Task One_that_is_not_to_be_tried_again_dies_alone_all_the_same()
     {
-        ShardResult result = await ComputeAsync(Sweep(Poison("exit"), limits: "{retries: 0}"), deaths: 2);
+        Computed result = await ComputeAsync(Sweep(Poison("exit"), limits: "{retries: 0}"), deaths: 2);
         Assert.All(result.Outcomes.Where(o => o.Spec.Kernel == "poison"), o => Assert.Equal(2, o.Attempts));
         Assert.Equal([TrialStatus.Failed], result.Outcomes.Where(o => o.Spec.Kernel == "poison").Select(o => o.Status).Distinct());
     }
@@ -104,7 +104,7 @@ public sealed class IsolationTests : IDisposable
     public async Task Nobody_is_given_up_for_a_thread_that_another_has_left_behind()
     {
         // Slow enough that the thread dies in their midst.
-        ShardResult result = await ComputeAsync(
+        Computed result = await ComputeAsync(
             Sweep(Poison("late"), limits: "{retries: 0}", n: "700", rounds: 20), deaths: 2);
         Assert.All(result.Outcomes.Where(o => o.Spec.Kernel != "poison"), o => Assert.Equal((TrialStatus.Done, null), (o.Status, o.Reason)));
     }
@@ -112,7 +112,7 @@ public sealed class IsolationTests : IDisposable
     [Fact]
     public async Task One_that_does_not_end_when_its_time_is_up_is_ended()
     {
-        ShardResult result = await ComputeAsync(
+        Computed result = await ComputeAsync(
             Sweep(Poison("hang"), limits: "{trial_timeout: 500ms}"), deaths: 2,
             options: Options() with { Patience = TimeSpan.FromMilliseconds(500) });
         Assert.False(result.Kills);
@@ -127,7 +127,7 @@ public sealed class IsolationTests : IDisposable
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "/proc tells what processes there are.");
         using CancellationTokenSource cancel = new();
-        Task<ShardResult> running = ComputeAsync(Sweep(Poison("hang"), limits: "{trial_timeout: 1h}"), deaths: 2, cancel: cancel);
+        Task<Computed> running = ComputeAsync(Sweep(Poison("hang"), limits: "{trial_timeout: 1h}"), deaths: 2, cancel: cancel);
         int child = await ChildAsync(Environment.ProcessId);
         await cancel.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
@@ -237,7 +237,7 @@ public sealed class IsolationTests : IDisposable
         new Dictionary<string, string?> { ["EXPERIMENTS_PLUGINS"] = Folder, ["DOTNET_DbgEnableMiniDump"] = "0" });
 
     /// <summary>A whole sweep as one shard, with what a silo has around it but the cluster and the store.</summary>
-    private static async Task<ShardResult> ComputeAsync(string yaml, int deaths, IsolationOptions? options = null, CancellationTokenSource? cancel = null)
+    private static async Task<Computed> ComputeAsync(string yaml, int deaths, IsolationOptions? options = null, CancellationTokenSource? cancel = null)
     {
         Workbench workbench = PlugIns.Workbench(PlugIns.Load(Folder));
         Catalog catalog = BuiltInCatalog.Create(workbench);
@@ -249,10 +249,12 @@ public sealed class IsolationTests : IDisposable
         using ComputePool pool = new(1);
         using IsolatedRunner isolated = new(options ?? Options(), memory, new InPlace(), TimeProvider.System);
         ShardHost host = new(pool, new ShardRunner(workbench, memory, new NoReferences(), new InPlace(), TimeProvider.System), isolated);
-        ShardRun run = new(SweepPlan.Of(1, spec.ToJson(), catalog), lease, new HashSet<long>(), cancel?.Token ?? TestContext.Current.CancellationToken);
+        OutcomeList outcomes = [];
+        ShardRun run = new(SweepPlan.Of(1, spec.ToJson(), catalog), lease, new HashSet<long>(), outcomes, cancel?.Token ?? TestContext.Current.CancellationToken);
         host.Expect(run);
         host.Begin(lease, default);
-        return await run.Completion.WaitAsync(TimeSpan.FromMinutes(4), TestContext.Current.CancellationToken);
+        ShardResult result = await run.Completion.WaitAsync(TimeSpan.FromMinutes(4), TestContext.Current.CancellationToken);
+        return new Computed(outcomes, result.Kills);
     }
 
     private static async Task<JsonNode> QueryAsync(Dictionary<string, string?> environment, string sql) =>
@@ -304,6 +306,9 @@ public sealed class IsolationTests : IDisposable
             await Task.Delay(50, TestContext.Current.CancellationToken);
         }
     }
+
+    /// <summary>What a shard came to, and whether a trial of it is known to kill its process.</summary>
+    private sealed record Computed(IReadOnlyList<TrialOutcome> Outcomes, bool Kills);
 
     private sealed class InPlace : IFileLibrary
     {

@@ -32,7 +32,7 @@ public sealed class LimitTests
     {
         // As when a process wakes up after another has run and committed what it still holds.
         ShardLease lease = new(1, 0, 1, 0, 4, 0, 4, 0);
-        ShardRun run = new(null!, lease, new HashSet<long>(), CancellationToken.None);
+        ShardRun run = new(null!, lease, new HashSet<long>(), new OutcomeList(), CancellationToken.None);
         for (int i = 0; i < 3; i++)
         {
             run.Count(TrialStatus.Done);

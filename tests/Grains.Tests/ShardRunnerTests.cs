@@ -19,7 +19,7 @@ public sealed class ShardRunnerTests
         SweepPlan plan = TestWorkbench.Plan(
             [.. new[] { "beyond", "larger", "small", "large" }.Select(k => TestWorkbench.Trial(k))], limits: new Limits { MemoryBytes = named });
         List<double> offered = [];
-        ShardResult result = Offer(free =>
+        Ran result = Offer(free =>
         {
             offered.Add(free);
             return false;
@@ -34,15 +34,17 @@ public sealed class ShardRunnerTests
         Assert.Equal(6, result.Outcomes.Count(o => o.Status == TrialStatus.Skipped));
         Assert.Throws<ShardHandedOnException>(() => Offer(free => free < 8e9));
 
-        ShardResult Offer(Func<double, bool> taken)
+        Ran Offer(Func<double, bool> taken)
         {
             using ComputePool pool = new(1);
             using MemoryBudget memory = new(3.5e9);
-            ShardRun run = new(plan, new ShardLease(1, 0, 1, 0, 2, 0, 8, 0), new HashSet<long>(), CancellationToken.None)
+            OutcomeList outcomes = [];
+            ShardRun run = new(plan, new ShardLease(1, 0, 1, 0, 2, 0, 8, 0), new HashSet<long>(), outcomes, CancellationToken.None)
             {
                 HandOn = (free, cores) => taken(free!.Value),
             };
-            return new ShardRunner(workbench, memory, new TestWorkbench.NoReferences(), new TestWorkbench.InPlace(), TimeProvider.System).Run(run, pool.Lanes[0]);
+            ShardRunner runner = new(workbench, memory, new TestWorkbench.NoReferences(), new TestWorkbench.InPlace(), TimeProvider.System);
+            return new Ran(outcomes, runner.Run(run, pool.Lanes[0]));
         }
     }
 
@@ -63,7 +65,7 @@ public sealed class ShardRunnerTests
     [Fact]
     public void Every_trial_has_one_outcome_under_its_own_number_in_order()
     {
-        ShardResult result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]), 4);
+        Ran result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]), 4);
 
         Assert.Equal(Enumerable.Range(100, 12).Select(i => (long)i), result.Outcomes.Select(o => o.Trial));
         Assert.All(result.Outcomes, o => Assert.Equal(TrialStatus.Done, o.Status));
@@ -85,7 +87,7 @@ public sealed class ShardRunnerTests
     [Fact]
     public void Errors_are_measured_against_the_exact_kernel_in_double()
     {
-        ShardResult result = Run(With(new Fake("low-rank") { Off = 0.25, ExpError = 1e-3 }), Plan([Trial("low-rank"), Trial("exact")]));
+        Ran result = Run(With(new Fake("low-rank") { Off = 0.25, ExpError = 1e-3 }), Plan([Trial("low-rank"), Trial("exact")]));
         TrialOutcome off = result.Outcomes[0];
 
         Assert.Equal(0.25, off.GradientAbsoluteError!.Value, 12);
@@ -101,8 +103,8 @@ public sealed class ShardRunnerTests
     [Fact]
     public void Equal_bits_have_equal_digests_and_one_changed_bit_has_another()
     {
-        ShardResult a = Run(With(new Fake("low-rank"), new Fake("other") { Off = 1e-15 }), Plan([Trial("exact"), Trial("low-rank"), Trial("other")]));
-        ShardResult b = Run(With(), Plan([Trial("exact", threads: 2)]));
+        Ran a = Run(With(new Fake("low-rank"), new Fake("other") { Off = 1e-15 }), Plan([Trial("exact"), Trial("low-rank"), Trial("other")]));
+        Ran b = Run(With(), Plan([Trial("exact", threads: 2)]));
 
         Assert.Equal(a.Outcomes[0].Digest, a.Outcomes[1].Digest);
         Assert.Equal(a.Outcomes[0].Digest, b.Outcomes[0].Digest);
@@ -113,7 +115,7 @@ public sealed class ShardRunnerTests
     public void A_trial_that_needs_more_than_its_limit_is_skipped_before_anything_is_allocated_for_it()
     {
         Fake greedy = new("low-rank", (_, _) => Assert.Fail("it was called")) { StateBytes = 34.0 * (1L << 30) };
-        ShardResult result = Run(With(greedy), Plan([Trial("low-rank"), Trial("exact")], limits: new Limits { MemoryBytes = 2L << 30 }));
+        Ran result = Run(With(greedy), Plan([Trial("low-rank"), Trial("exact")], limits: new Limits { MemoryBytes = 2L << 30 }));
 
         Assert.Equal(TrialStatus.Skipped, result.Outcomes[0].Status);
         Assert.Equal("needs 34 GiB, limit 2 GiB", result.Outcomes[0].Reason);
@@ -123,7 +125,7 @@ public sealed class ShardRunnerTests
     [Fact]
     public void An_instance_that_needs_more_than_the_limit_is_never_drawn()
     {
-        ShardResult result = Run(With(), Plan([Trial("exact")], limits: new Limits { MemoryBytes = 100 << 20 }, n: 1 << 25));
+        Ran result = Run(With(), Plan([Trial("exact")], limits: new Limits { MemoryBytes = 100 << 20 }, n: 1 << 25));
 
         Assert.Equal(TrialStatus.Skipped, result.Outcomes[0].Status);
         Assert.StartsWith("needs 3 GiB, limit 100 MiB", result.Outcomes[0].Reason, StringComparison.Ordinal);
@@ -133,7 +135,7 @@ public sealed class ShardRunnerTests
     public void A_kernel_failure_fails_its_trial_at_once_with_its_reason_and_the_rest_goes_on()
     {
         Fake refusing = new("low-rank", (_, _) => throw new KernelFailure("row 3 sums to -0.1"));
-        ShardResult result = Run(With(refusing), Plan([Trial("low-rank"), Trial("exact")]), 2);
+        Ran result = Run(With(refusing), Plan([Trial("low-rank"), Trial("exact")]), 2);
 
         Assert.All(result.Outcomes.Where(o => o.Spec.Kernel == "low-rank"), o =>
         {
@@ -177,7 +179,7 @@ public sealed class ShardRunnerTests
     [Fact]
     public void A_gradient_that_was_not_written_or_is_not_finite_fails_the_trial()
     {
-        ShardResult result = Run(
+        Ran result = Run(
             With(new Fake("low-rank") { WritesGradient = false }, new Fake("other") { Off = double.PositiveInfinity }),
             Plan([Trial("low-rank"), Trial("other")]));
 
@@ -207,7 +209,7 @@ public sealed class ShardRunnerTests
             c.Cancellation.WaitHandle.WaitOne(TimeSpan.FromMinutes(1));
             c.Cancellation.ThrowIfCancellationRequested();
         });
-        ShardResult result = Run(
+        Ran result = Run(
             With(slow), Plan([Trial("low-rank"), Trial("exact")], limits: new Limits { TrialTimeout = TimeSpan.FromMilliseconds(50), MemoryBytes = 1 << 30 }));
 
         Assert.Equal("timed out after 50 ms (limits.trial_timeout)", result.Outcomes[0].Reason);
@@ -217,7 +219,7 @@ public sealed class ShardRunnerTests
     [Fact]
     public void A_reference_that_fails_leaves_the_errors_unknown_and_says_why()
     {
-        ShardResult result = Run(
+        Ran result = Run(
             With(new Fake("exact", (_, _) => throw new KernelFailure("overflow")), new Fake("low-rank")), Plan([Trial("low-rank")]));
 
         Assert.Equal(TrialStatus.Done, result.Outcomes[0].Status);
@@ -338,7 +340,7 @@ public sealed class ShardRunnerTests
     [Fact]
     public void Speed_up_is_exacts_time_over_ones_own_in_the_same_precision_or_unknown()
     {
-        ShardResult result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]));
+        Ran result = Run(With(new Fake("low-rank")), Plan([Trial("exact"), Trial("low-rank"), Trial("low-rank", "float32")]));
 
         Assert.Equal(1, result.Outcomes[0].SpeedupOverExact);
         double[] ratios = [.. result.Outcomes[0].Samples!.Zip(result.Outcomes[1].Samples!, (e, t) => e / t)];
@@ -350,7 +352,7 @@ public sealed class ShardRunnerTests
     public void Stored_trials_are_not_run_again_except_an_exact_one_to_be_compared_with()
     {
         Fake stored = new("other", (_, _) => Assert.Fail("it was called"));
-        ShardResult result = Run(
+        Ran result = Run(
             With(stored, new Fake("low-rank")), Plan([Trial("exact"), Trial("other"), Trial("low-rank")]),
             stored: new HashSet<long> { 100, 101 });
 
@@ -370,7 +372,7 @@ public sealed class ShardRunnerTests
         });
         using ComputePool pool = new(1);
         using MemoryBudget memory = new(1L << 32);
-        ShardRun run = new(Plan([Trial("low-rank")]), new ShardLease(1, 0, 1, 0, 1, 0, 1, 0), new HashSet<long>(), cancel.Token);
+        ShardRun run = new(Plan([Trial("low-rank")]), new ShardLease(1, 0, 1, 0, 1, 0, 1, 0), new HashSet<long>(), new OutcomeList(), cancel.Token);
         ShardRunner runner = new(With(kernel), memory, new NoReferences(), new InPlace(), TimeProvider.System);
 
         Assert.ThrowsAny<OperationCanceledException>(() => runner.Run(run, pool.Lanes[0]));

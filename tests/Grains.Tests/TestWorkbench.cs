@@ -26,17 +26,22 @@ internal static class TestWorkbench
         limits ?? new Limits { MemoryBytes = 1L << 30 },
         i => new InstancePlan(i, Instance((int)i, n), trials));
 
-    public static ShardResult Run(
+    public static Ran Run(
         Workbench workbench, SweepPlan plan, int instances = 1, IReadOnlySet<long>? stored = null,
         IReferenceLibrary? references = null, int? trials = null, IFileLibrary? files = null)
     {
         using ComputePool pool = new(1);
         using MemoryBudget memory = new(1L << 32);
         int each = trials ?? plan.At(0)!.Trials.Count;
+        OutcomeList outcomes = [];
         ShardRun run = new(
-            plan, new ShardLease(1, 0, 1, 0, instances, 100, instances * each, 0), stored ?? new HashSet<long>(), CancellationToken.None);
-        return new ShardRunner(workbench, memory, references ?? new NoReferences(), files ?? new InPlace(), TimeProvider.System).Run(run, pool.Lanes[0]);
+            plan, new ShardLease(1, 0, 1, 0, instances, 100, instances * each, 0), stored ?? new HashSet<long>(), outcomes, CancellationToken.None);
+        ShardRunner runner = new(workbench, memory, references ?? new NoReferences(), files ?? new InPlace(), TimeProvider.System);
+        return new Ran(outcomes, runner.Run(run, pool.Lanes[0]));
     }
+
+    /// <summary>What a shard came to, and what is committed beside it.</summary>
+    public sealed record Ran(IReadOnlyList<TrialOutcome> Outcomes, ShardResult Result);
 
     /// <summary>A family whose entries count up from the key; 'poison' puts a NaN in.</summary>
     public sealed class Small(bool poison = false) : IInstanceFamily

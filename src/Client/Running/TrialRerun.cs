@@ -145,10 +145,12 @@ internal static class TrialRerun
         using FileCache cache = new(invocation.Settings.FilesCache, files, invocation.Terminal.Clock);
         ShardRunner runner = new(invocation.Workbench, memory, new NoReferences(), cache, invocation.Terminal.Clock);
         ShardHost host = new(pool, runner);
-        ShardRun run = new(place.Plan, lease, new HashSet<long>(), cancellation);
+        OutcomeList outcomes = [];
+        ShardRun run = new(place.Plan, lease, new HashSet<long>(), outcomes, cancellation);
         host.Expect(run);
         host.Begin(lease, default);
-        return (await run.Completion).Outcomes.Single();
+        await run.Completion;
+        return outcomes.Single();
     }
 
     private static Comparison Compare(TrialRow stored, TrialOutcome now, JsonElement then, JsonElement here)

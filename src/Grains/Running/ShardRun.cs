@@ -4,8 +4,8 @@ using Experiments.Results.Sweeps;
 
 namespace Experiments.Grains.Running;
 
-/// <summary>What a shard's computation left, to be committed.</summary>
-public sealed record ShardResult(IReadOnlyList<TrialOutcome> Outcomes, IReadOnlyList<ReferenceRecord> References)
+/// <summary>What a shard's computation left to be committed beside its outcomes.</summary>
+public sealed record ShardResult(IReadOnlyList<ReferenceRecord> References)
 {
     /// <summary>Spans that another process made; this one's own are gathered as they end.</summary>
     public IReadOnlyList<SpanRecord> Spans { get; init; } = [];
@@ -38,8 +38,8 @@ internal interface IShardWatch
 /// <summary>A trial by its instance and its place among the instance's trials.</summary>
 internal readonly record struct TrialPlace(long Instance, int Place);
 
-/// <summary>One lease's computation: what to run, how far it is, and its end.</summary>
-public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, CancellationToken cancellation)
+/// <summary>One lease's computation: what to run, where its outcomes go, how far it is, and its end.</summary>
+public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, IOutcomes outcomes, CancellationToken cancellation)
 {
     private readonly TaskCompletionSource<ShardResult> _completion =
         new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -60,6 +60,9 @@ public sealed class ShardRun(SweepPlan plan, ShardLease lease, IReadOnlySet<long
 
     /// <summary>Trials that are stored already and are not to be run again.</summary>
     public IReadOnlySet<long> Stored { get; } = stored;
+
+    /// <summary>Told of each trial by the lane, once; what it has of a run that was cancelled or failed is not to be committed.</summary>
+    public IOutcomes Outcomes { get; } = outcomes;
 
     /// <summary>Cancelled when the shard is not to be committed, whatever it computes.</summary>
     public CancellationToken Cancellation { get; } = cancellation;

@@ -44,7 +44,7 @@ public sealed class ShardRunner(
 
     private readonly ConcurrentDictionary<(string Kernel, string Precision), Warmth> _warmth = new();
 
-    /// <summary>The shard's outcomes, in the order of its trials.</summary>
+    /// <summary>Hands the run's outcomes to <see cref="ShardRun.Outcomes"/>, in the order of its trials.</summary>
     /// <exception cref="OperationCanceledException">The run was cancelled; nothing of it is to be committed.</exception>
     /// <exception cref="InvalidOperationException">The lease and the expansion of the sweep disagree.</exception>
     public ShardResult Run(ShardRun run, Lane lane)
@@ -52,7 +52,6 @@ public sealed class ShardRunner(
         ArgumentNullException.ThrowIfNull(run);
         ArgumentNullException.ThrowIfNull(lane);
         long start = Stopwatch.GetTimestamp();
-        List<TrialOutcome> outcomes = new(run.Lease.Trials - Math.Min(run.Lease.Trials, run.Stored.Count));
         List<ReferenceRecord> kept = [];
         int place = 0;
         lane.Scratch.Cores = lane.CoresOf(run.Plan.Measure.Sharing, Pinning.Cores.Count);
@@ -61,9 +60,7 @@ public sealed class ShardRunner(
             run.Cancellation.ThrowIfCancellationRequested();
             if (run.Plan.At(index) is InstancePlan plan)
             {
-                int before = outcomes.Count;
-                new InstanceRun(this, run, lane, plan, place, outcomes, kept).Execute();
-                run.Watch?.Finished(plan, outcomes[before..]);
+                new InstanceRun(this, run, lane, plan, place, kept).Execute();
                 place += plan.Trials.Count;
                 Failpoints.Hit(Failpoints.MidShard);
             }
@@ -79,26 +76,24 @@ public sealed class ShardRunner(
         }
 
         lane.Scratch.Trim();
-        Measured(run, outcomes, Stopwatch.GetElapsedTime(start));
-        return new ShardResult(outcomes, kept);
+        Measured(run, Stopwatch.GetElapsedTime(start));
+        return new ShardResult(kept);
     }
 
-    internal static void Measured(ShardRun run, IReadOnlyList<TrialOutcome> outcomes, TimeSpan elapsed)
+    internal static void Measured(ShardRun run, TimeSpan elapsed)
     {
         ExperimentsTelemetry.ShardDuration.Record(elapsed.TotalSeconds);
         ExperimentsTelemetry.Trials.Add(run.Done, new KeyValuePair<string, object?>("status", "done"));
         ExperimentsTelemetry.Trials.Add(run.Failed, new KeyValuePair<string, object?>("status", "failed"));
         ExperimentsTelemetry.Trials.Add(run.Skipped, new KeyValuePair<string, object?>("status", "skipped"));
-        if (ExperimentsTelemetry.TrialDuration.Enabled)
+    }
+
+    internal static void Measured(TrialOutcome outcome)
+    {
+        if (ExperimentsTelemetry.TrialDuration.Enabled && outcome.SecondsMedian is double seconds)
         {
-            foreach (TrialOutcome outcome in outcomes)
-            {
-                if (outcome.SecondsMedian is double seconds)
-                {
-                    ExperimentsTelemetry.TrialDuration.Record(
-                        seconds, new KeyValuePair<string, object?>("experiments.kernel", outcome.Spec.Kernel));
-                }
-            }
+            ExperimentsTelemetry.TrialDuration.Record(
+                seconds, new KeyValuePair<string, object?>("experiments.kernel", outcome.Spec.Kernel));
         }
     }
 
@@ -110,20 +105,17 @@ public sealed class ShardRunner(
         private readonly Lane _lane;
         private readonly InstancePlan _plan;
         private readonly int _place;
-        private readonly List<TrialOutcome> _outcomes;
         private readonly List<ReferenceRecord> _kept;
         private readonly List<TrialRun> _trials;
 
         public InstanceRun(
-            ShardRunner runner, ShardRun run, Lane lane, InstancePlan plan, int place,
-            List<TrialOutcome> outcomes, List<ReferenceRecord> kept)
+            ShardRunner runner, ShardRun run, Lane lane, InstancePlan plan, int place, List<ReferenceRecord> kept)
         {
             _runner = runner;
             _run = run;
             _lane = lane;
             _plan = plan;
             _place = place;
-            _outcomes = outcomes;
             _kept = kept;
             _trials = lane.Scratch.Trials;
         }
@@ -159,16 +151,19 @@ public sealed class ShardRunner(
                 }
             }
 
+            // Before the outcomes are handed on: it says in them which span is theirs.
+            trace.Write(_run, _plan, _trials, Stopwatch.GetTimestamp());
             foreach (TrialRun trial in _trials)
             {
                 if (!trial.Companion)
                 {
-                    _outcomes.Add(trial.Outcome);
+                    _run.Outcomes.Add(trial.Outcome);
                     _run.Count(trial.Outcome.Status);
+                    Measured(trial.Outcome);
                 }
             }
 
-            trace.Write(_run, _plan, _trials, Stopwatch.GetTimestamp());
+            _run.Watch?.Finished(_plan, [.. _trials.Where(t => !t.Companion).Select(t => t.Outcome)]);
             _trials.Clear();
         }
 

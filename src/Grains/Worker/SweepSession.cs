@@ -276,14 +276,14 @@ internal sealed class SweepSession(
         HashSet<long> none = [];
         Held held = new(lease, cancel)
         {
-            Run = RunOf(_plan.OfPart(lease.Part)!, lease, none, cancel.Token), Turn = turns.Took(_turn, _lastSeconds),
+            Run = RunOf(_plan.OfPart(lease.Part)!, lease, none, new OutcomeList(), cancel.Token), Turn = turns.Took(_turn, _lastSeconds),
         };
         _held[lease.Shard] = held;
         held.Task = FollowAsync(held, askedAt, waited);
     }
 
-    private ShardRun RunOf(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, CancellationToken cancel) =>
-        new(plan, lease, stored, cancel) { Beginning = () => SayBegun(lease, cancel), HandOn = (bytes, cores) => HandOn(lease, bytes, cores, cancel) };
+    private ShardRun RunOf(SweepPlan plan, ShardLease lease, IReadOnlySet<long> stored, IOutcomes outcomes, CancellationToken cancel) =>
+        new(plan, lease, stored, outcomes, cancel) { Beginning = () => SayBegun(lease, cancel), HandOn = (bytes, cores) => HandOn(lease, bytes, cores, cancel) };
 
     private bool HandOn(ShardLease lease, double? freeBytes, int? cores, CancellationToken cancel)
     {
@@ -359,6 +359,7 @@ internal sealed class SweepSession(
         }
 
         IReadOnlyList<SpanRecord> spanRecords = [];
+        ShardRows rows;
         ShardResult result;
         try
         {
@@ -368,13 +369,15 @@ internal sealed class SweepSession(
                 leased?.SetEndTime((askedAt + waited).UtcDateTime);
             }
 
+            IReadOnlySet<long> stored = new HashSet<long>();
             if (lease.StoredTrials > 0)
             {
-                IReadOnlySet<long> stored = new HashSet<long>();
                 await PatientlyAsync(async () => stored = await store.StoredTrialsAsync(lease.SweepId, lease.Shard, held.Cancel.Token), held.Cancel.Token);
-                held.Run = RunOf(held.Run.Plan, lease, stored, held.Cancel.Token);
             }
 
+            // Anew: what its rows carry and what it has to leave out are known only now.
+            rows = new ShardRows(lease, nodeId, SpanRecords.IdOf(trace));
+            held.Run = RunOf(held.Run.Plan, lease, stored, rows, held.Cancel.Token);
             host.Expect(held.Run);
             await StartAsync(held, shard);
             _ = held.Run.Completion.ContinueWith(
@@ -388,11 +391,7 @@ internal sealed class SweepSession(
             spanRecords = ShardTraces.End(trace, lease);
         }
 
-        await CommitAsync(held, new ShardCommit(
-            lease, nodeId, SpanRecords.IdOf(trace), result.Outcomes, [.. spanRecords, .. result.Spans], result.References)
-        {
-            Kills = result.Kills,
-        }, shard);
+        await CommitAsync(held, new ShardCommit(rows, [.. spanRecords, .. result.Spans], result.References) { Kills = result.Kills }, shard);
     }
 
     private void LeftItsLane(Held held)
@@ -449,11 +448,12 @@ internal sealed class SweepSession(
             using Activity? span = shard is null ? null : ExperimentsTelemetry.Source.StartActivity(
                 "commit", ActivityKind.Internal, shard.Context, Tags(held.Lease));
             spans.Own(span);
-            span?.SetTag("experiments.trials", commit.Outcomes.Count);
+            span?.SetTag("experiments.trials", commit.Rows.Count);
             span?.SetTag("experiments.spans", commit.Spans.Count);
 
             CommitResult outcome = CommitResult.Fenced;
             await PatientlyAsync(async () => outcome = await TryCommitAsync(held, commit), held.Cancel.Token);
+            commit.Rows.Dispose();
             Failpoints.Hit(Failpoints.AfterCommit);
             span?.SetTag("experiments.commit", outcome.ToString());
             if (outcome == CommitResult.Stored)

@@ -1,3 +1,5 @@
+using Experiments.Results.Store;
+
 namespace Experiments.Results.Outcomes;
 
 /// <summary>The right to run one shard, until it is renewed, released, committed or fenced.</summary>
@@ -41,15 +43,12 @@ public sealed record ShardLease(
 }
 
 /// <summary>Everything of one shard that is stored in one transaction.</summary>
-/// <param name="TraceId">The shard's trace; every outcome's row carries it.</param>
-public sealed record ShardCommit(
-    ShardLease Lease,
-    int NodeId,
-    Guid TraceId,
-    IReadOnlyList<TrialOutcome> Outcomes,
-    IReadOnlyList<SpanRecord> Spans,
-    IReadOnlyList<ReferenceRecord> References)
+public sealed record ShardCommit(ShardRows Rows, IReadOnlyList<SpanRecord> Spans, IReadOnlyList<ReferenceRecord> References)
 {
+    public ShardLease Lease => Rows.Lease;
+
+    public int NodeId => Rows.NodeId;
+
     /// <summary>Whether one of the outcomes is that a trial killed its process: from now on the sweep's shards are leased to be isolated.</summary>
     public bool Kills { get; init; }
 }

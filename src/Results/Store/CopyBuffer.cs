@@ -16,10 +16,15 @@ internal sealed class CopyBuffer : IDisposable
     private const uint FloatOid = 701;
     private static readonly byte[] Header = [.. "PGCOPY\n"u8, 0xFF, .. "\r\n\0"u8, 0, 0, 0, 0, 0, 0, 0, 0];
 
-    private byte[] _bytes = ArrayPool<byte>.Shared.Rent(1 << 16);
+    private byte[] _bytes;
     private int _length;
 
-    internal CopyBuffer() => Write(Header);
+    /// <param name="capacity">Bytes that are expected; it grows when there are more.</param>
+    internal CopyBuffer(int capacity = 1 << 16)
+    {
+        _bytes = ArrayPool<byte>.Shared.Rent(Math.Max(capacity, 2 * Header.Length));
+        Write(Header);
+    }
 
     internal ReadOnlyMemory<byte> Bytes => _bytes.AsMemory(0, _length);
 

@@ -10,11 +10,8 @@ public sealed partial class ResultStore
     /// <summary>One transaction: fence the shard row (exactly one row must match sweep, shard, epoch and state), COPY trials, samples,
     /// spans and references, count the outcomes into the shard and the sweep; with a sweep's last shard the sweep is done.</summary>
     /// <exception cref="ArgumentException">The outcomes are not the trials that the shard still lacks. Nothing was stored.</exception>
-    public async Task<CommitResult> CommitAsync(ShardCommit commit, CancellationToken cancellation)
-    {
-        Tally tally = Check(commit);
-        return await RunAsync((connection, token) => TryCommitAsync(connection, commit, tally, token), cancellation);
-    }
+    public async Task<CommitResult> CommitAsync(ShardCommit commit, CancellationToken cancellation) =>
+        await RunAsync((connection, token) => TryCommitAsync(connection, commit, token), cancellation);
 
     /// <summary>The numbers of the trials of one shard that are stored already.</summary>
     public async Task<IReadOnlySet<long>> StoredTrialsAsync(long sweepId, int shard, CancellationToken cancellation) =>
@@ -50,9 +47,9 @@ public sealed partial class ResultStore
     }
 
     private static async Task<CommitResult> TryCommitAsync(
-        NpgsqlConnection connection, ShardCommit commit, Tally tally, CancellationToken cancellation)
+        NpgsqlConnection connection, ShardCommit commit, CancellationToken cancellation)
     {
-        ShardLease lease = commit.Lease;
+        (ShardLease lease, ShardRows rows) = (commit.Lease, commit.Rows);
         bool open = false;
         try
         {
@@ -61,7 +58,7 @@ public sealed partial class ResultStore
             {
                 fence.BatchCommands.Add(BatchCommand("begin"));
                 fence.BatchCommands.Add(BatchCommand(
-                    "fence", lease.SweepId, lease.Shard, lease.Epoch, tally.Done, tally.Failed, tally.Skipped, commit.NodeId));
+                    "fence", lease.SweepId, lease.Shard, lease.Epoch, rows.Done, rows.Failed, rows.Skipped, rows.NodeId));
                 open = true;
                 storedBefore = (int?)await fence.ExecuteScalarAsync(cancellation);
             }
@@ -78,7 +75,7 @@ public sealed partial class ResultStore
 
             await WriteAsync(connection, commit, cancellation);
             await using NpgsqlBatch last = new(connection);
-            last.BatchCommands.Add(BatchCommand("count-commit", lease.SweepId, (long)tally.Done, (long)tally.Failed, (long)tally.Skipped));
+            last.BatchCommands.Add(BatchCommand("count-commit", lease.SweepId, (long)rows.Done, (long)rows.Failed, (long)rows.Skipped));
             if (commit.Kills)
             {
                 last.BatchCommands.Add(BatchCommand("isolate-sweep", lease.SweepId));
@@ -101,9 +98,8 @@ public sealed partial class ResultStore
 
     private static async Task WriteAsync(NpgsqlConnection connection, ShardCommit commit, CancellationToken cancellation)
     {
-        await CopyAsync(connection, TrialColumns.Copy, commit.Outcomes, new TrialColumns(commit).Write, cancellation);
-        TrialOutcome[] timed = [.. commit.Outcomes.Where(o => o.Samples is { Length: > 0 })];
-        await CopyAsync(connection, SqlText.Named("copy-samples"), timed, (rows, trial) => WriteSamples(rows, trial, commit.Lease), cancellation);
+        await SendAsync(connection, TrialColumns.Copy, commit.Rows.TrialBytes, cancellation);
+        await SendAsync(connection, SqlText.Named("copy-samples"), commit.Rows.SampleBytes, cancellation);
         await CopyAsync(connection, SqlText.Named("copy-spans"), commit.Spans, WriteSpan, cancellation);
         IReadOnlyList<ReferenceRecord> references = commit.References;
         if (references.Count > 0)
@@ -142,7 +138,7 @@ public sealed partial class ResultStore
         {
             throw new ArgumentException(
                 $"Shard {lease.Shard} of sweep {lease.SweepId} has {row.GetInt32(3)} trials, {row.GetInt32(4)} of them stored, and "
-                + $"the commit brings {commit.Outcomes.Count}. It must bring exactly those that are missing.", nameof(commit));
+                + $"the commit brings {commit.Rows.Count}. It must bring exactly those that are missing.", nameof(commit));
         }
 
         return CommitResult.Fenced;
@@ -152,7 +148,7 @@ public sealed partial class ResultStore
         NpgsqlConnection connection, ShardCommit commit, CancellationToken cancellation)
     {
         await using NpgsqlCommand look = Command(
-            connection, "stored-among", commit.Lease.SweepId, commit.Lease.Shard, commit.Outcomes.Select(o => o.Trial).ToArray());
+            connection, "stored-among", commit.Lease.SweepId, commit.Lease.Shard, commit.Rows.Trials);
         if (await look.ExecuteScalarAsync(cancellation) is long trial)
         {
             throw new ArgumentException(
@@ -174,49 +170,11 @@ public sealed partial class ResultStore
         }
     }
 
-    private static Tally Check(ShardCommit commit)
-    {
-        ShardLease lease = commit.Lease;
-        bool[] seen = new bool[lease.Trials];
-        int done = 0;
-        int failed = 0;
-        foreach (TrialOutcome outcome in commit.Outcomes)
-        {
-            if (outcome.Trial < lease.FirstTrial || outcome.Trial >= lease.FirstTrial + lease.Trials)
-            {
-                throw new ArgumentException(
-                    $"Trial {outcome.Trial} does not belong to shard {lease.Shard} of sweep {lease.SweepId}, which holds trials "
-                    + $"{lease.FirstTrial} to {lease.FirstTrial + lease.Trials - 1}.", nameof(commit));
-            }
-
-            ref bool already = ref seen[outcome.Trial - lease.FirstTrial];
-            if (already)
-            {
-                throw new ArgumentException($"Trial {outcome.Trial} comes twice in one commit.", nameof(commit));
-            }
-
-            already = true;
-            done += outcome.Status == TrialStatus.Done ? 1 : 0;
-            failed += outcome.Status == TrialStatus.Failed ? 1 : 0;
-        }
-
-        return new Tally(done, failed, commit.Outcomes.Count - done - failed);
-    }
-
     private static byte[] Bytes(double[] values) => BitConverter.IsLittleEndian
         ? MemoryMarshal.AsBytes(values.AsSpan()).ToArray()
         : throw new PlatformNotSupportedException("References are stored little-endian; this processor is not.");
 
     private static double[] Doubles(byte[] bytes) => MemoryMarshal.Cast<byte, double>(bytes).ToArray();
-
-    private static void WriteSamples(CopyBuffer rows, TrialOutcome trial, ShardLease lease)
-    {
-        rows.StartRow(4);
-        rows.Long(lease.SweepId);
-        rows.Long(trial.Trial);
-        rows.Int(lease.Shard);
-        rows.Doubles(trial.Samples);
-    }
 
     private static void WriteSpan(CopyBuffer rows, SpanRecord span)
     {
@@ -234,6 +192,4 @@ public sealed partial class ResultStore
         rows.Text(span.Error);
         rows.Jsonb(span.Attributes);
     }
-
-    private readonly record struct Tally(int Done, int Failed, int Skipped);
 }

@@ -6,6 +6,8 @@ namespace Experiments.Results.Store;
 /// <summary>A sweep's life: submitted, found, cancelled, resumed, retried, deleted.</summary>
 public sealed partial class ResultStore
 {
+    private const int PieceBytes = 1 << 17;
+
     /// <summary>Stores the sweep, its files and its shards in one transaction and returns its id. The shards are written as they are
     /// enumerated; after a lost connection they are enumerated again.</summary>
     /// <exception cref="ArgumentException">The shards' trials do not add up to the sweep's.</exception>
@@ -209,11 +211,25 @@ public sealed partial class ResultStore
             $"The shards of sweep '{sweep.Name}' hold {trials} trials, but the sweep has {sweep.Trials}.", nameof(shards));
     }
 
+    /// <summary>One COPY of rows that are written already, a piece at a time: the server takes a message whole before it begins to store it.</summary>
+    private static async Task SendAsync(NpgsqlConnection connection, string statement, ReadOnlyMemory<byte> rows, CancellationToken cancellation)
+    {
+        if (rows.IsEmpty)
+        {
+            return;
+        }
+
+        await using NpgsqlRawCopyStream stream = await connection.BeginRawBinaryCopyAsync(statement, cancellation);
+        for (int at = 0; at < rows.Length; at += PieceBytes)
+        {
+            await stream.WriteAsync(rows[at..Math.Min(rows.Length, at + PieceBytes)], cancellation);
+        }
+    }
+
     /// <summary>One COPY of all items. They are encoded a piece at a time, while the server stores the piece before.</summary>
     private static async Task CopyAsync<T>(
         NpgsqlConnection connection, string statement, IEnumerable<T> items, Action<CopyBuffer, T> write, CancellationToken cancellation)
     {
-        const int PieceBytes = 1 << 17;
         if (items.TryGetNonEnumeratedCount(out int count) && count == 0)
         {
             return;

@@ -7,9 +7,9 @@ using Experiments.Results.Sweeps;
 
 namespace Experiments.Results.Store;
 
-/// <summary>The columns of <c>trial</c> as a commit writes them, in one order for the COPY statement and for the bytes.</summary>
+/// <summary>The columns of <c>trial</c> as a shard's lane writes them, in one order for the COPY statement and for the bytes.</summary>
 /// <remarks>A shard has a few configurations and thousands of trials: what the rows of a configuration share is worked out once.</remarks>
-internal sealed class TrialColumns(ShardCommit commit)
+internal sealed class TrialColumns(ShardLease lease, int nodeId, Guid traceId)
 {
     private readonly Dictionary<TrialSpec, Configuration> _configurations = new(ReferenceEqualityComparer.Instance);
 
@@ -44,7 +44,7 @@ internal sealed class TrialColumns(ShardCommit commit)
         Configuration configuration = ConfigurationOf(spec);
         KernelSettings settings = configuration.Settings;
         rows.StartRow((short)Names.Length);
-        rows.Long(commit.Lease.SweepId);
+        rows.Long(lease.SweepId);
         rows.Long(trial.Trial);
         rows.Long(trial.InstanceIndex);
         rows.Long(instance.Seed);
@@ -80,11 +80,11 @@ internal sealed class TrialColumns(ShardCommit commit)
         rows.Long((long?)trial.SpanId);
         rows.Uuid(Identity.KeyOf(instance.Key, configuration.CanonicalText));
         rows.Uuid(instance.Key);
-        rows.Uuid(commit.TraceId);
+        rows.Uuid(traceId);
         rows.Uuid(trial.Digest);
-        rows.Int(commit.Lease.Shard);
-        rows.Int(commit.Lease.Epoch);
-        rows.Int(commit.NodeId);
+        rows.Int(lease.Shard);
+        rows.Int(lease.Epoch);
+        rows.Int(nodeId);
         rows.Int(instance.N);
         rows.Int(instance.D);
         rows.Int(instance.Repeat);

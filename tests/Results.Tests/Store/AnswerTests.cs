@@ -159,7 +159,7 @@ public sealed class AnswerTests : StoreTest
     {
         long sweep = await Store.CreateSweepAsync(Make.Sweep(12), Make.Shards(1, 12), Cancellation);
         int node = await Make.NodeAsync(Store);
-        ShardCommit commit = Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node);
+        ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, node);
         List<TrialOutcome> outcomes = [];
         for (int i = 0; i < 12; i++)
         {
@@ -176,7 +176,7 @@ public sealed class AnswerTests : StoreTest
             });
         }
 
-        await Store.CommitAsync(commit with { Outcomes = outcomes }, Cancellation);
+        await Store.CommitAsync(Make.Commit(lease, node, outcomes), Cancellation);
         await using ResultRows rows = await ReaderQuery.RunAsync(
             Address, "SELECT exponent, exponent_low, exponent_high FROM scaling_fit", null, Cancellation);
         object?[] row = Assert.Single(await rows.ReadAsync(Cancellation).ToListAsync(Cancellation));

@@ -321,23 +321,22 @@ public sealed class ArchiveTests : StoreTest
         async Task CommitAsync(int shard, int node, IReadOnlyList<ReferenceRecord> references)
         {
             ShardLease lease = await Make.GrantOneAsync(Store, id, shard, node);
-            ShardCommit commit = Make.Commit(lease, node) with { References = references };
-            if (shard == 0)
+            ShardCommit commit = Make.Commit(lease, node, (place, outcome) =>
             {
-                // Trial 1 fails first, and again after the retry.
-                commit.Outcomes[1].Status = TrialStatus.Failed;
-                commit.Outcomes[1].Reason = "line\nfeed\tand \\ tab";
-            }
-            else if (shard == 1)
-            {
-                foreach (TrialOutcome outcome in commit.Outcomes)
+                if (shard == 0 && place == 1)
+                {
+                    // Trial 1 fails first, and again after the retry.
+                    outcome.Status = TrialStatus.Failed;
+                    outcome.Reason = "line\nfeed\tand \\ tab";
+                }
+                else if (shard == 1)
                 {
                     outcome.ReferenceRows = 16;
                     outcome.Loss = double.Epsilon;
                     outcome.GradientAbsoluteError = Math.PI;
                 }
-            }
-
+            }) with
+            { References = references };
             Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit, Cancellation));
         }
     }

@@ -15,7 +15,7 @@ public sealed class CommitTests : StoreTest
         Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit, Cancellation));
 
         Dictionary<string, object?> row = (await Store.FindTrialAsync(sweep, 5, Cancellation))!.ToDictionary(c => c.Column, c => c.Value);
-        TrialOutcome given = commit.Outcomes[5];
+        TrialOutcome given = Make.Outcome(5);
         Assert.Equal("low-rank", row["kernel"]);
         Assert.Equal(given.Instance.N, row["n"]);
         Assert.Equal(2, row["degree"]);
@@ -24,7 +24,7 @@ public sealed class CommitTests : StoreTest
         Assert.Equal(given.Instance.Key, row["instance_key"]);
         Assert.Equal(given.Spec.KeyOn(given.Instance), row["trial_key"]);
         Assert.Equal(given.Digest, row["digest"]);
-        Assert.Equal(commit.TraceId.ToString("N"), row["trace_id"]);
+        Assert.Equal(commit.Rows.TraceId.ToString("N"), row["trace_id"]);
         Assert.Equal(given.SpanId!.Value.ToString("x16"), row["span_id"]);
         Assert.Equal(given.StartedAt.UtcDateTime, row["started_at"]);
         Assert.Null(row["parameters"]);
@@ -47,7 +47,7 @@ public sealed class CommitTests : StoreTest
             Make.Span(lease, attributes: """{"a":"\u0000","b\ud800":1e999}"""), Make.Span(lease, attributes: "no json \0"),
             Make.Span(lease, "na\0me", attributes: null), Make.Span(lease, attributes: "{\"a\":\"\uD800\"}"),
         ];
-        ShardCommit commit = new(lease, node, Guid.NewGuid(), [outcome], spans, []);
+        ShardCommit commit = Make.Commit(lease, node, [outcome], spans);
         Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit, Cancellation));
         Dictionary<string, object?> row = (await Store.FindTrialAsync(sweep, 0, Cancellation))!.ToDictionary(c => c.Column, c => c.Value);
         Assert.Equal("NUL \uFFFD, lone \uFFFD surrogate", row["reason"]);
@@ -199,11 +199,15 @@ public sealed class CommitTests : StoreTest
     {
         long sweep = await Make.SweepAsync(Store, 1, 4);
         int node = await Make.NodeAsync(Store);
-        ShardCommit commit = Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node);
-        TrialOutcome sampled = commit.Outcomes[1];
-        sampled.ReferenceRows = 4096;
-        sampled.GradientErrorStandardError = 2e-7;
-        sampled.LossErrorStandardError = 3e-9;
+        ShardCommit commit = Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node, (place, outcome) =>
+        {
+            if (place == 1)
+            {
+                outcome.ReferenceRows = 4096;
+                outcome.GradientErrorStandardError = 2e-7;
+                outcome.LossErrorStandardError = 3e-9;
+            }
+        });
         ReferenceRecord reference = new(Guid.NewGuid(), [1, 2, 3, 4], [5, 6, 7, 8], 0.25, 3, 1, 0.125) { Rows = 2 };
         await Store.CommitAsync(commit with { References = [reference] }, Cancellation);
         Assert.Equal(2, (await Store.FindReferenceAsync(reference.InstanceKey, Cancellation))!.Rows);

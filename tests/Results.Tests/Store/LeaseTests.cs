@@ -264,13 +264,8 @@ public sealed class LeaseTests : StoreTest
         ShardLease[] leases = [.. await Store.GrantAsync(sweep, [0, 1, 2], node, Make.LongLease, Cancellation)];
         foreach (ShardLease lease in leases)
         {
-            ShardCommit commit = Make.Commit(lease, node);
-            if (lease.Shard == 1)
-            {
-                commit.Outcomes[0].Status = TrialStatus.Failed;
-                commit.Outcomes[1].Status = TrialStatus.Skipped;
-            }
-
+            ShardCommit commit = Make.Commit(lease, node, (place, outcome) => outcome.Status =
+                lease.Shard != 1 || place > 1 ? TrialStatus.Done : place == 0 ? TrialStatus.Failed : TrialStatus.Skipped);
             await Store.CommitAsync(commit, Cancellation);
         }
 
@@ -303,13 +298,9 @@ public sealed class LeaseTests : StoreTest
         int node = await Make.NodeAsync(Store);
         foreach (ShardLease lease in await Store.GrantAsync(sweep, [0, 1, 2, 3], node, Make.LongLease, Cancellation))
         {
-            ShardCommit commit = Make.Commit(lease, node);
-            for (int i = 0; i < lease.Trials; i++)
-            {
-                commit.Outcomes[i].Status = lease.Shard >= 2 ? (i % 2 == 0 ? TrialStatus.Failed : TrialStatus.Skipped)
-                    : i > 0 ? TrialStatus.Done : lease.Shard == 0 ? TrialStatus.Failed : TrialStatus.Skipped;
-            }
-
+            ShardCommit commit = Make.Commit(lease, node, (place, outcome) => outcome.Status =
+                lease.Shard >= 2 ? (place % 2 == 0 ? TrialStatus.Failed : TrialStatus.Skipped)
+                : place > 0 ? TrialStatus.Done : lease.Shard == 0 ? TrialStatus.Failed : TrialStatus.Skipped);
             Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit, Cancellation));
         }
 

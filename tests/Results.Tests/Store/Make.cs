@@ -70,9 +70,22 @@ internal static class Make
     };
 
     internal static ShardCommit Commit(ShardLease lease, int node, TrialStatus status = TrialStatus.Done, IEnumerable<long>? trials = null) =>
-        new(lease, node, Guid.NewGuid(),
-            [.. (trials ?? Enumerable.Range(0, lease.Trials).Select(i => lease.FirstTrial + i)).Select(t => Outcome(t, status))],
-            [Span(lease)], []);
+        Commit(lease, node, (trials ?? Enumerable.Range(0, lease.Trials).Select(i => lease.FirstTrial + i)).Select(t => Outcome(t, status)));
+
+    internal static ShardCommit Commit(ShardLease lease, int node, IEnumerable<TrialOutcome> outcomes, params SpanRecord[] spans) =>
+        new(ShardRows.Of(lease, node, Guid.NewGuid(), outcomes), spans.Length == 0 ? [Span(lease)] : spans, []);
+
+    /// <summary>All of a shard's trials, done but for what is changed, by their places in the shard.</summary>
+    internal static ShardCommit Commit(ShardLease lease, int node, Action<int, TrialOutcome> change)
+    {
+        TrialOutcome[] outcomes = [.. Enumerable.Range(0, lease.Trials).Select(i => Outcome(lease.FirstTrial + i))];
+        foreach ((int place, TrialOutcome outcome) in outcomes.Index())
+        {
+            change(place, outcome);
+        }
+
+        return Commit(lease, node, outcomes);
+    }
 
     internal static SpanRecord Span(ShardLease lease, string name = "shard", string? attributes = """{"a":1}""") => new(
         Guid.NewGuid(), 0xF000000000000001UL, 0, name, "internal", Start, 0.5, null, lease.SweepId, lease.Shard, null, attributes);

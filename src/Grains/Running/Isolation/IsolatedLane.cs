@@ -96,7 +96,7 @@ public sealed class IsolatedLane
 
         _files.Paths = job.Files;
         ActivityContext.TryParse(job.Traceparent, null, out ActivityContext parent);
-        ShardRun run = new(_last.Value.Plan, lease, job.Stored.ToHashSet(), CancellationToken.None)
+        ShardRun run = new(_last.Value.Plan, lease, job.Stored.ToHashSet(), new OutcomeList(), CancellationToken.None)
         {
             Watch = new Watch(this, parent.TraceId, lease),
             Barred = job.Barred.ToHashSet(),

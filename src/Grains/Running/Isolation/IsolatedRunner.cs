@@ -66,7 +66,7 @@ public sealed class IsolatedRunner(IsolationOptions options, MemoryBudget memory
         }
 
         ShardResult result = shard.Result();
-        ShardRunner.Measured(run, result.Outcomes, Stopwatch.GetElapsedTime(start));
+        ShardRunner.Measured(run, Stopwatch.GetElapsedTime(start));
         return result;
     }
 

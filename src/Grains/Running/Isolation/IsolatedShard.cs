@@ -65,7 +65,17 @@ internal sealed class IsolatedShard
     /// <summary>How the last process ended, for a person.</summary>
     public string LastEnding { get; private set; } = "";
 
-    public ShardResult Result() => new([.. _outcomes.OrderBy(o => o.Trial)], []) { Spans = _spans, Kills = _kills };
+    /// <summary>Hands the outcomes on, whole and in order, once everything is over: what the processes finished came as they died.</summary>
+    public ShardResult Result()
+    {
+        foreach (TrialOutcome outcome in _outcomes.OrderBy(o => o.Trial))
+        {
+            _run.Outcomes.Add(outcome);
+            ShardRunner.Measured(outcome);
+        }
+
+        return new ShardResult([]) { Spans = _spans, Kills = _kills };
+    }
 
     /// <summary>Chooses what the next process is asked for: true when it is a suspect alone.</summary>
     public bool TryNextAlone()
