@@ -7,9 +7,18 @@ namespace Experiments.Results.Sweeps;
 /// <summary>Canonical text and the keys made of it. Changing anything here orphans every stored reference.</summary>
 public static class Identity
 {
-    public static string Canonical(InstanceSpec instance)
+    // A key is made for every trial, and thousands are made a second: a thread uses the same memory and the same hash again.
+    [ThreadStatic]
+    private static StringBuilder? _text;
+
+    [ThreadStatic]
+    private static IncrementalHash? _hash;
+
+    public static string Canonical(InstanceSpec instance) => Write(new StringBuilder(256), instance).ToString();
+
+    private static StringBuilder Write(StringBuilder text, InstanceSpec instance)
     {
-        StringBuilder text = new("instance/1", 256);
+        text.Append("instance/1");
         Append(text, "family", instance.Family);
         text.Append(CultureInfo.InvariantCulture, $"\nn={instance.N}\nd={instance.D}");
         if (instance.Bound is double bound)
@@ -19,7 +28,7 @@ public static class Identity
 
         text.Append(CultureInfo.InvariantCulture, $"\nrepeat={instance.Repeat}\nseed={instance.Seed}");
         AppendAll(text, instance.Settings);
-        return text.ToString();
+        return text;
     }
 
     public static string Canonical(TrialSpec trial)
@@ -32,7 +41,19 @@ public static class Identity
         return text.ToString();
     }
 
-    public static Guid KeyOf(InstanceSpec instance) => Hash(Encoding.UTF8.GetBytes(Canonical(instance)));
+    public static Guid KeyOf(InstanceSpec instance)
+    {
+        StringBuilder text = Write((_text ??= new StringBuilder(256)).Clear(), instance);
+        if (text.Length > 512)
+        {
+            return Hash(Encoding.UTF8.GetBytes(text.ToString()));
+        }
+
+        Span<char> characters = stackalloc char[text.Length];
+        Span<byte> bytes = stackalloc byte[3 * characters.Length];
+        text.CopyTo(0, characters, characters.Length);
+        return Hash(bytes[..Encoding.UTF8.GetBytes(characters, bytes)]);
+    }
 
     public static Guid KeyOf(InstanceSpec instance, TrialSpec trial) =>
         KeyOf(instance.Key, Encoding.UTF8.GetBytes(Canonical(trial)));
@@ -94,8 +115,10 @@ public static class Identity
 
     private static Guid Hash(ReadOnlySpan<byte> text)
     {
-        Span<byte> hash = stackalloc byte[32];
-        SHA256.HashData(text, hash);
+        Span<byte> hash = stackalloc byte[SHA256.HashSizeInBytes];
+        IncrementalHash sha = _hash ??= IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        sha.AppendData(text);
+        sha.GetHashAndReset(hash);
         return new Guid(hash[..16], bigEndian: true);
     }
 }
