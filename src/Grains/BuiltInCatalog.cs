@@ -18,7 +18,7 @@ public static class BuiltInCatalog
         ArgumentNullException.ThrowIfNull(workbench);
         return new Catalog(
             [.. workbench.Families.Select(f => new FamilyDefinition(
-                f.Name, f.Summary, [.. AxesOf(f).Select(Mirror)], f.NeedsBound))],
+                f.Name, f.Summary, [.. AxesOf(f).Select(Mirror)], f.NeedsBound) { Refuse = f is ICheckedFamily c ? i => Refuse(c, i) : null })],
             [.. workbench.Kernels.Select(k => new KernelDefinition(
                 k.Name, k.Summary, [.. AxesOf(k).Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))])
         {
@@ -57,6 +57,25 @@ public static class BuiltInCatalog
         double logitBound = instance.Bound is double bound ? 2 * bound * bound * reach : double.PositiveInfinity;
         return new CallShape(
             instance.N, instance.D, checked((int)instance.Parts), InstanceAxes.IsCausal(settings), logitBound);
+    }
+
+    private static string? Refuse(ICheckedFamily family, InstanceSpec instance)
+    {
+        // A sweep of files that lie elsewhere was looked at there, when it was made.
+        if (!instance.Files.All(f => FileContents.Holds(f.Path, f.Content)))
+        {
+            return null;
+        }
+
+        try
+        {
+            family.Check(RequestOf(instance));
+            return null;
+        }
+        catch (Exception refused) when (refused is ArgumentException or InvalidDataException)
+        {
+            return refused.Message;
+        }
     }
 
     /// <exception cref="ArgumentException">The family has an axis of its own that is every family's.</exception>
@@ -100,5 +119,5 @@ public static class BuiltInCatalog
         axis.Choices ?? [],
         axis.AppliesTo,
         axis.Required,
-        axis.Word) { NoMoreThan = axis.NoMoreThan };
+        axis.Word) { NoMoreThan = axis.NoMoreThan, IsFile = axis.IsFile };
 }

@@ -37,6 +37,10 @@ public sealed record Axis(
 {
     /// <summary>Null, or another axis of a family's, such as n, that this one may not exceed. The default may: it is then cut to it.</summary>
     public string? NoMoreThan { get; init; }
+
+    /// <summary>Of a family's axis of free words: each names a file, where the sweep file lies unless the path says otherwise. What it holds is part of the
+    /// instance and travels with the sweep; <see cref="Instances.InstanceRequest.ReadFile"/> reads it.</summary>
+    public bool IsFile { get; init; }
 }
 
 /// <summary>The values of a trial's own axes, by name. Values are long, double, string or bool.</summary>

@@ -52,7 +52,7 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
         foreach (InstanceFile file in instance.Files)
         {
             // Where the submitter works, or on a file system that is shared.
-            if (!FilesFamily.Holds(file.Path, file.Content) && Find(file, cancellation) is StoredFile stored)
+            if (!FileContents.Holds(file.Path, file.Content) && Find(file, cancellation) is StoredFile stored)
             {
                 (wanted ??= []).Add((file, stored));
             }
@@ -150,7 +150,7 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
         }
 
         // It may have been removed between the opening and the lock; and a disk may have lost some of it.
-        if (FilesFamily.Holds(path, file.Content))
+        if (FileContents.Holds(path, file.Content))
         {
             _lastSeen[stored.Sha256] = path;
             Touch(path);

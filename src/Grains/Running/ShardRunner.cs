@@ -427,7 +427,7 @@ public sealed class ShardRunner(
                         _runner._workbench.Family(Instance.Family),
                         BuiltInCatalog.RequestOf(Instance) with { Cancellation = _run.Cancellation, Located = files.Paths });
                 }
-                catch (InvalidDataException) when (again && Instance.Files.Any(f => !files.Paths.ContainsKey(f.Content) && !FilesFamily.Holds(f.Path, f.Content)))
+                catch (InvalidDataException) when (again && Instance.Files.Any(f => !files.Paths.ContainsKey(f.Content) && !FileContents.Holds(f.Path, f.Content)))
                 {
                     // One that was where the sweep says has just been saved over: what the sweep carries is what counts.
                 }

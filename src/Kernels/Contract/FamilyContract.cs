@@ -93,7 +93,7 @@ public static partial class FamilyContract
     }
 
     private static InstanceRequest Request(IInstanceFamily family, Settings settings, int n, int d, ulong key) =>
-        new(n, d, family.NeedsBound ? 1 : null, key, settings);
+        new(n, d, family.NeedsBound ? 1 : null, key, settings) { TakesAnyContent = true };
 
     private static double[][] All(AttentionProblem<double> problem) =>
         [problem.A1, problem.A2, problem.A3, problem.E, problem.X, problem.Y];

@@ -48,25 +48,11 @@ public sealed partial class FilesFamily : IInstanceFamily
 
         double[] Load(string name, int rows)
         {
-            string content = request.Settings.Word("content_" + name, "");
+            string content = request.Settings.Word(FileContents.SettingPrefix + name, "");
             return Read(folder, name, request.Settings.Word(name, ""), content, request.Located.GetValueOrDefault(content), rows, d);
         }
 
         return new(n, d, Load("a1", n), Load("a2", n), Load("a3", n), Load("e", n), Load("x", d), Load("y", d));
-    }
-
-    /// <summary>Whether a file of matrices is there and has this content. What it said of a file is remembered until the file's length or time
-    /// of last writing changes.</summary>
-    public static bool Holds(string path, string content)
-    {
-        try
-        {
-            return File.Exists(path) && MatrixCache.Open(path).Content == content;
-        }
-        catch (Exception unreadable) when (unreadable is InvalidDataException or IOException or UnauthorizedAccessException)
-        {
-            return false;
-        }
     }
 
     private static double[] Read(string folder, string name, string spec, string content, string? located, int rows, int columns)
@@ -89,9 +75,7 @@ public sealed partial class FilesFamily : IInstanceFamily
             ?? Path.Combine(folder, file.EndsWith(".npy", StringComparison.Ordinal) ? file : file + ".npy"));
         if (content.Length > 0 && content != matrix.Content)
         {
-            throw new InvalidDataException(
-                $"{matrix.File.Path} has changed since the sweep was made: its content is {matrix.Content}, and the sweep is of "
-                + $"{content}. Put the file back and resume, or run the sweep file again as a new sweep.");
+            throw FileContents.Changed(matrix.File.Path, matrix.Content, content);
         }
 
         (int firstRow, int lastRow) = Range(match.Groups["rows"], matrix.File.Rows, rows);

@@ -27,6 +27,16 @@ public interface IInstanceFamily
     AttentionProblem<double> Draw(InstanceRequest request);
 }
 
+/// <summary>A family that can say before anything is drawn that an instance is impossible: a sweep with such a one is refused where its file stands, and
+/// not trial by trial.</summary>
+public interface ICheckedFamily : IInstanceFamily
+{
+    /// <summary>Throws what <see cref="IInstanceFamily.Draw"/> would throw of this request, in little time.</summary>
+    /// <exception cref="ArgumentException">The request is impossible; the message says what to do.</exception>
+    /// <exception cref="InvalidDataException">A file is missing or wrong.</exception>
+    void Check(InstanceRequest request);
+}
+
 /// <param name="N">Tokens.</param>
 /// <param name="D">Head dimension.</param>
 /// <param name="Bound">B: ‖A1 X‖∞ and ‖A2‖∞ are each scaled to it exactly; null where the family has none.</param>
@@ -40,4 +50,27 @@ public sealed record InstanceRequest(int N, int D, double? Bound, ulong Key, Set
     /// <summary>Where files lie on this machine that are not, or not any more, where the settings say: paths by content, the first 128 bits of the SHA-256 as
     /// lower-case hex.</summary>
     public IReadOnlyDictionary<string, string> Located { get; init; } = ImmutableDictionary<string, string>.Empty;
+
+    /// <summary>Whether a file is read of which nobody noted what it held. Not of a sweep: whoever wrote one could ask a silo what any file of its machine says.</summary>
+    public bool TakesAnyContent { get; init; }
+
+    /// <summary>Reads the file that an axis names (<see cref="Axis.IsFile"/>): the very bytes that the sweep was made of. Null where the axis is left out.</summary>
+    /// <exception cref="InvalidDataException">There is none, or another one by now, or it is none that can be read whole.</exception>
+    public GivenFile? ReadFile(string axis)
+    {
+        string named = Settings.Word(axis, "");
+        if (named.Length == 0)
+        {
+            return null;
+        }
+
+        string content = Settings.Word(FileContents.SettingPrefix + axis, "");
+        if (content.Length == 0 && !TakesAnyContent)
+        {
+            throw new InvalidDataException(
+                $"{axis} names {named}, and nothing says what that held when the sweep was made. Run the sweep file again as a new sweep.");
+        }
+
+        return FileContents.Read(Located.GetValueOrDefault(content) ?? Path.Combine(Settings.Word("folder", ""), named), content);
+    }
 }

@@ -1,5 +1,3 @@
-using System.Security.Cryptography;
-
 namespace Experiments.Kernels.Instances;
 
 /// <summary>The matrices that the process read last: a sweep's instances are slices of a few files.</summary>
@@ -72,18 +70,12 @@ internal static class MatrixCache
         public long Written => written;
 
         /// <summary>The first 128 bits of the file's SHA-256, as lower-case hex, read once.</summary>
-        public string Content => _content ??= Unchanged(ContentOf(fullPath));
+        public string Content => _content ??= Unchanged(FileContents.Of(fullPath));
 
         /// <summary>What it holds once read: the files of up to 64 MiB.</summary>
         public long BytesHeld => Held ? 8L * file.Rows * file.Columns : 0;
 
         private bool Held => 8L * file.Rows * file.Columns <= LargestHeld;
-
-        private static string ContentOf(string path)
-        {
-            using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-            return Convert.ToHexStringLower(SHA256.HashData(stream).AsSpan(0, 16));
-        }
 
         /// <summary>What was just read of the file, which must still be the one that was opened: numbers of another would go by this one's hash.</summary>
         private T Unchanged<T>(T read)

@@ -46,7 +46,11 @@ public sealed record Catalog(IReadOnlyList<FamilyDefinition> Families, IReadOnly
 /// <param name="Axes">The family's own, beyond n, d, bound and repeats.</param>
 /// <param name="NeedsBound">Whether a sweep must name <c>bound</c>.</param>
 public sealed record FamilyDefinition(
-    string Name, string Summary, IReadOnlyList<AxisDefinition> Axes, bool NeedsBound);
+    string Name, string Summary, IReadOnlyList<AxisDefinition> Axes, bool NeedsBound)
+{
+    /// <summary>Null, or what says why an instance is impossible, a sentence, and null of one that is possible or cannot be judged here.</summary>
+    public Func<InstanceSpec, string?>? Refuse { get; init; }
+}
 
 /// <param name="Axes">The kernel's own and every kernel's, beyond precision and threads.</param>
 /// <param name="Predict">What one call costs; throws <see cref="ArgumentException"/> with a sentence for a person when the
@@ -86,4 +90,7 @@ public sealed record AxisDefinition(
 {
     /// <summary>Null, or another axis of the family that this one may not exceed, its default excepted.</summary>
     public string? NoMoreThan { get; init; }
+
+    /// <summary>Whether its words name files, which then go with the sweep; of a family's axis of free words.</summary>
+    public bool IsFile { get; init; }
 }

@@ -29,15 +29,18 @@ public sealed record InstanceSpec(
     /// <summary>Heads times batch: how many independent problems of this n and d a call computes.</summary>
     public long Parts => Whole("heads") * Whole("batch");
 
-    /// <summary>The files whose parts it is made of, with what they held when the sweep was frozen; none of a drawn one.</summary>
-    public IEnumerable<InstanceFile> Files => Family != "files" || !Settings.TryGetValue("folder", out object? folder) ? [] : Settings
+    /// <summary>The files that it is made of, with what they held when the sweep was frozen; none of a drawn one.</summary>
+    public IEnumerable<InstanceFile> Files => !Settings.TryGetValue("folder", out object? folder) ? [] : Settings
         .Where(s => s.Key.StartsWith(InstanceFile.ContentPrefix, StringComparison.Ordinal))
         .Select(s => new InstanceFile(
-            Path.Combine((string)folder, ((string)Settings[s.Key[InstanceFile.ContentPrefix.Length..]]).Split('[')[0] + ".npy"), (string)s.Value))
+            Path.Combine((string)folder, FileOf((string)Settings[s.Key[InstanceFile.ContentPrefix.Length..]])), (string)s.Value))
         .DistinctBy(f => f.Content);
 
     /// <summary>128 bits of a hash of the canonical text: the same instance has the same key in any sweep, anywhere.</summary>
     public Guid Key => _key ??= Identity.KeyOf(this);
+
+    // What an axis names is a file; what a matrix names is a part of one.
+    private string FileOf(string named) => Family == "files" ? named.Split('[')[0] + ".npy" : named;
 
     private long Whole(string axis) => Settings.TryGetValue(axis, out object? value) && value is long whole ? whole : 1;
 }
@@ -46,6 +49,6 @@ public sealed record InstanceSpec(
 /// <param name="Content">The first 128 bits of its SHA-256, as lower-case hex.</param>
 public sealed record InstanceFile(string Path, string Content)
 {
-    /// <summary>Of the settings that hold contents; the matrix's name follows.</summary>
+    /// <summary>Of the settings that hold contents; the name of the matrix or axis follows.</summary>
     internal const string ContentPrefix = "content_";
 }

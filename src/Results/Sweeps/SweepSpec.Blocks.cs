@@ -111,6 +111,9 @@ internal sealed record InstanceBlock(
     Place Place);
 
 /// <summary>Inputs from files: where they lie, which part of each is which matrix, what they held when the sweep was frozen.</summary>
+/// <param name="Folder">Where those that an axis names begin, unless their paths say otherwise.</param>
+/// <param name="Matrices">Of the family <c>files</c>; none where axes name the files.</param>
+/// <param name="Contents">By the name that the sweep file has for them.</param>
 internal sealed record FilesSpec(
     string Folder, IReadOnlyList<SliceSpec> Matrices, IReadOnlyDictionary<string, FileContent> Contents);
 
@@ -122,6 +125,7 @@ internal sealed record SliceSpec(string Matrix, string File, IReadOnlyList<Expre
     public bool IsIdentity => File == "identity";
 }
 
+/// <param name="Rows">Of a matrix; 0 of any other file, as are its columns.</param>
 /// <param name="Hash">First 128 bits of the SHA-256 of the file, as hex.</param>
 internal sealed record FileContent(long Rows, long Columns, string Hash)
 {

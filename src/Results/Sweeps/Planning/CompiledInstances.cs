@@ -71,11 +71,13 @@ internal sealed class CompiledInstances
     private readonly List<(AxisType Type, int Slot)> _axes = [];
     private readonly Dictionary<string, (int Slot, ulong Mask, List<(string Name, int Slot)> Leaves)> _names = new(StringComparer.Ordinal);
     private readonly List<(SliceSpec Slice, Evaluation?[] Bounds)> _slices = [];
+    private readonly string[] _fileAxes;
 
     public CompiledInstances(InstanceBlock block, FamilyDefinition family, IReadOnlySet<string> choices, WordTable words)
     {
         Block = block;
         _words = words;
+        _fileAxes = [.. family.Axes.Where(a => a.IsFile).Select(a => a.Name)];
         Scope = new Dictionary<string, Slot>(StringComparer.Ordinal);
         Columns = new Column[block.Dimensions.Count][];
         Counts = [.. block.Dimensions.Select(d => d.Count), block.Repeats];
@@ -127,6 +129,7 @@ internal sealed class CompiledInstances
         AddInertConditions();
         CompileFiles(compiler);
         AddLimits(family);
+        AddRefusals(family);
         Template = new double[Scope.Count];
         foreach ((int slot, double value) in constants)
         {
@@ -309,8 +312,7 @@ internal sealed class CompiledInstances
         foreach (AxisDefinition axis in family.Axes.Where(a => a.NoMoreThan is not null && Has(a.Name) && Has(a.NoMoreThan)))
         {
             (int Slot, ulong Mask, List<(string Name, int Slot)> Leaves) own = _names[axis.Name], other = _names[axis.NoMoreThan!];
-            Place place = Block.Dimensions.SelectMany(d => d.Axes).FirstOrDefault(a => a.Type.Name == axis.Name)?.Place
-                ?? Block.Derived.FirstOrDefault(d => d.Type.Name == axis.Name)?.Place ?? Block.Place;
+            Place place = PlaceOf(axis.Name) ?? Block.Place;
             double exempt = axis.Default is long usual ? usual : double.NaN;
             IReadOnlyList<(string Name, int Slot)> leaves = [.. own.Leaves.Union(other.Leaves)];
             Checks.Add(new InstanceCheck(
@@ -321,6 +323,24 @@ internal sealed class CompiledInstances
                 own.Mask | other.Mask));
         }
     }
+
+    /// <summary>What the family itself refuses, told where the file stands that it was given, or else n.</summary>
+    private void AddRefusals(FamilyDefinition family)
+    {
+        if (family.Refuse is not Func<InstanceSpec, string?> refuse)
+        {
+            return;
+        }
+
+        string[] axes = [.. family.Axes.Select(a => a.Name).Concat(["n", "d", "bound"]).Where(Has)];
+        Place place = _fileAxes.Append("n").Select(PlaceOf).FirstOrDefault(p => p is not null) ?? Block.Place;
+        Checks.Add(new InstanceCheck(
+            slots => refuse(Describe(slots, 0, 0)) is string reason ? new PlanFault(place, reason) : null,
+            axes.Aggregate(0UL, (mask, axis) => mask | MaskOf(axis))));
+    }
+
+    private Place? PlaceOf(string axis) => Block.Dimensions.SelectMany(d => d.Axes).FirstOrDefault(a => a.Type.Name == axis)?.Place
+        ?? Block.Derived.FirstOrDefault(d => d.Type.Name == axis)?.Place;
 
     private void CompileFiles(ExpressionCompiler compiler)
     {
@@ -402,6 +422,14 @@ internal sealed class CompiledInstances
             if (!slice.IsIdentity)
             {
                 settings[InstanceFile.ContentPrefix + slice.Matrix] = files.Contents[slice.File].Hash;
+            }
+        }
+
+        foreach (string axis in _fileAxes)
+        {
+            if (settings.TryGetValue(axis, out object? named))
+            {
+                settings[InstanceFile.ContentPrefix + axis] = files.Contents[(string)named].Hash;
             }
         }
     }

@@ -3,7 +3,8 @@ using Experiments.Results.Sweeps.Expressions;
 
 namespace Experiments.Results.Sweeps.Reading;
 
-/// <summary>Reads the <c>files</c> family's own keys: the folder, and which part of which file is which matrix.</summary>
+/// <summary>Reads the <c>files</c> family's own keys: the folder, and which part of which file is which matrix; and what files hold that axes of other
+/// families name.</summary>
 /// <param name="known">Of the sweep whose file is read again, perhaps longer; none of a new one.</param>
 internal sealed class FilesReader(
     FaultList faults, ScalarReader scalars, IReadOnlySet<string> words, string baseFolder, IReadOnlyList<FilesSpec> known)
@@ -41,7 +42,7 @@ internal sealed class FilesReader(
         }
 
         folder = KnownFolder(named) ?? Path.GetFullPath(folder);
-        Dictionary<string, FileContent> there = known.Where(k => k.Folder == folder).SelectMany(k => k.Contents)
+        Dictionary<string, FileContent> there = Known.Where(k => k.Folder == folder).SelectMany(k => k.Contents)
             .DistinctBy(c => c.Key).ToDictionary(StringComparer.Ordinal);
         if (there.Count == 0 && !Directory.Exists(folder))
         {
@@ -64,7 +65,9 @@ internal sealed class FilesReader(
         SortedDictionary<string, FileContent> contents = new(StringComparer.Ordinal);
         foreach (SliceSpec slice in slices.Where(s => !s.IsIdentity))
         {
-            if (!contents.ContainsKey(slice.File) && (there.GetValueOrDefault(slice.File) ?? ReadContent(folder, slice)) is FileContent content)
+            if (!contents.ContainsKey(slice.File) && (there.GetValueOrDefault(slice.File) ?? ReadContent(
+                Path.Combine(folder, slice.File + ".npy"), slice.Matrix, slice.Place, ".npy file", "save the matrix with numpy.save", NpyHeader.Read))
+                is FileContent content)
             {
                 contents.Add(slice.File, content);
             }
@@ -72,6 +75,35 @@ internal sealed class FilesReader(
 
         return faults.Count > before ? null : new FilesSpec(folder, slices, contents);
     }
+
+    /// <summary>The files that axes name, whole; the place of each is where it is named.</summary>
+    public FilesSpec? ReadNamed(IReadOnlyList<ReadAxis> axes)
+    {
+        int before = faults.Count;
+        FilesSpec[] carried = [.. known.Where(k => k.Matrices.Count == 0)];
+        string folder = carried.FirstOrDefault()?.Folder ?? Path.GetFullPath(baseFolder);
+        SortedDictionary<string, FileContent> contents = new(StringComparer.Ordinal);
+        foreach (ReadAxis axis in axes)
+        {
+            IEnumerable<SourceNode> nodes = axis.Raw.Value is SourceList list ? list.Items : [axis.Raw.Value];
+            foreach (SourceScalar named in nodes.OfType<SourceScalar>().Where(n => !n.IsNull && !contents.ContainsKey(n.Value)))
+            {
+                if (named.Value.Length == 0 || named.Value.Contains('\0', StringComparison.Ordinal))
+                {
+                    faults.Add(named.Place, $"{axis.Raw.Name} needs the name of a file, and {(named.Value.Length == 0 ? "has none" : "this holds a character no path may hold")}.");
+                }
+                else if ((carried.Select(k => k.Contents.GetValueOrDefault(named.Value)).FirstOrDefault(c => c is not null)
+                    ?? ReadContent(Path.Combine(folder, named.Value), axis.Raw.Name, named.Place, "file", "name one", _ => (0, 0))) is FileContent content)
+                {
+                    contents.Add(named.Value, content);
+                }
+            }
+        }
+
+        return faults.Count > before ? null : new FilesSpec(folder, [], contents);
+    }
+
+    private IEnumerable<FilesSpec> Known => known.Where(k => k.Matrices.Count > 0);
 
     // X and Y are the identity where there is no file of them, as in the paper's hard instances.
     private static string Default(string matrix, string folder, Dictionary<string, FileContent> there) =>
@@ -83,7 +115,7 @@ internal sealed class FilesReader(
         // What leads out of that folder is in the part that is not known.
         string[] parts = [.. named.Split('/', Path.DirectorySeparatorChar).Where(p => p is not ("" or ".")).SkipWhile(p => p == "..")];
         string end = string.Concat(parts.Select(p => Path.DirectorySeparatorChar + p));
-        return known.Select(k => k.Folder).Distinct().OrderBy(k => k.Length)
+        return Known.Select(k => k.Folder).Distinct().OrderBy(k => k.Length)
             .FirstOrDefault(k => Path.IsPathRooted(named) ? k == Path.GetFullPath(named) : k.EndsWith(end, StringComparison.Ordinal));
     }
 
@@ -207,39 +239,41 @@ internal sealed class FilesReader(
         _ => e with { Position = e.Position + by },
     };
 
-    private FileContent? ReadContent(string folder, SliceSpec slice)
+    /// <param name="what">The key that names it.</param>
+    /// <param name="kind">What is needed, after "a regular".</param>
+    private FileContent? ReadContent(
+        string path, string what, Place place, string kind, string remedy, Func<Stream, (long Rows, long Columns)> shapeOf)
     {
-        string path = Path.Combine(folder, slice.File + ".npy");
         try
         {
             if (Directory.Exists(path))
             {
-                throw new FormatException("is a folder; a regular .npy file is needed.");
+                throw new FormatException($"is a folder; a regular {kind} is needed.");
             }
 
             // Opening a pipe waits for whoever writes into it, perhaps for ever. The system gives it, and every device, a length of 0.
             if (new FileInfo(File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? path).Length == 0)
             {
-                throw new FormatException("is empty, or a pipe or device; a regular .npy file is needed: save the matrix with numpy.save.");
+                throw new FormatException($"is empty, or a pipe or device; a regular {kind} is needed: {remedy}.");
             }
 
             using FileStream stream = new(path, FileMode.Open, FileAccess.Read, FileShare.Read);
-            (long rows, long columns) = NpyHeader.Read(stream);
+            (long rows, long columns) = shapeOf(stream);
             stream.Position = 0;
             string hash = Convert.ToHexStringLower(SHA256.HashData(stream));
             return new FileContent(rows, columns, hash[..CarriedFile.NameDigits]) { Source = new CarriedFile(path, hash, stream.Position) };
         }
         catch (FormatException ex)
         {
-            faults.Add(slice.Place, $"{slice.Matrix}: '{path}' {ex.Message}");
+            faults.Add(place, $"{what}: '{path}' {ex.Message}");
         }
         catch (Exception ex) when (ex is FileNotFoundException or DirectoryNotFoundException)
         {
-            faults.Add(slice.Place, $"{slice.Matrix} needs the file '{path}', and there is none.");
+            faults.Add(place, $"{what} needs the file '{path}', and there is none.");
         }
         catch (Exception ex) when (ex is IOException or UnauthorizedAccessException)
         {
-            faults.Add(slice.Place, $"{slice.Matrix}: '{path}' cannot be read: {ex.Message}");
+            faults.Add(place, $"{what}: '{path}' cannot be read: {ex.Message}");
         }
 
         return null;

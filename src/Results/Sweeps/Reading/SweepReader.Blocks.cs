@@ -88,6 +88,10 @@ internal sealed partial class SweepReader
             files = new FilesReader(_faults, _scalars, _words, _baseFolder, _known).Read(raw.Files, place);
             AddExtents(axes, files, map.Place);
         }
+        else if (axes.Where(a => definitions.Any(d => d.IsFile && d.Name == a.Raw.Name)).ToList() is { Count: > 0 } named)
+        {
+            files = new FilesReader(_faults, _scalars, _words, _baseFolder, _known).ReadNamed(named);
+        }
 
         foreach (AxisDefinition definition in definitions)
         {
