@@ -14,7 +14,7 @@ public static class BuiltIn
     ];
 
     public static IReadOnlyList<IInstanceFamily> Families { get; } =
-        [new UniformFamily(), new GaussianFamily(), new CornerFamily(), new PlantedFamily(), new FilesFamily()];
+        [new UniformFamily(), new GaussianFamily(), new CornerFamily(), new PlantedFamily(), new SatFamily(), new FilesFamily()];
 
     /// <exception cref="ArgumentException">No kernel has this name; the message lists those there are.</exception>
     public static IGradientKernel Kernel(string name)

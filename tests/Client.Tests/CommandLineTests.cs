@@ -163,7 +163,7 @@ public sealed class CommandLineTests
             Assert.Contains(node["kernels"]!.AsArray(), k => (string)k!["name"]! == name);
         }
 
-        foreach (string name in (string[])["uniform", "gaussian", "corner", "planted", "files"])
+        foreach (string name in (string[])["uniform", "gaussian", "corner", "planted", "sat", "files"])
         {
             Assert.Contains(name, text.Out, StringComparison.Ordinal);
             Assert.Contains(node["families"]!.AsArray(), f => (string)f!["name"]! == name);

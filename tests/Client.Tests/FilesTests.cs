@@ -150,6 +150,92 @@ public sealed class FilesTests : IDisposable
         Assert.Contains($"{Path.Combine(Data, "a1.npy")} does not exist", await ReasonsAsync(elsewhere), StringComparison.Ordinal);
     }
 
+    /// <summary>Formulas go the road of matrices: carried, cached, archived, and run again one by one, where nobody has their files.</summary>
+    [Fact]
+    public async Task A_sweep_over_formulas_runs_where_they_are_not_to_the_same_bits()
+    {
+        Assert.SkipWhen(RedisServer.Unavailable is not null, RedisServer.Unavailable ?? "");
+        string formulas = _folder.File("formulas");
+        Directory.CreateDirectory(formulas);
+        File.WriteAllText(Path.Combine(formulas, "yes.cnf"), "c one way only\np cnf 6 6\n1 0 -1 2 0 -2 3 0 -3 4 0 -4 5 0 -5 6 0\n");
+        File.WriteAllText(Path.Combine(formulas, "no.cnf"), "p cnf 5 6\n1 0 -1 2 0 -2 3 0\n-3 4 0 -4 5 0 -5 -1 0\n%\n0\n");
+        string sweep = _folder.Write("formulas.yaml", """
+            name: formulas
+            seed: 1
+            instances: {family: sat, formula: [formulas/yes.cnf, formulas/no.cnf], n: [16, 24], d: 8}
+            kernels: [{kernel: exact, precision: [float32, float64]}, {kernel: low-rank, degree: 2, precision: float64}]
+            measure: {rounds: 1, min_time: 0s, max_noise: 0, sharing: true}
+            """);
+        const string Exact = "select trial, digest from trials where sweep_id = 1 and kernel = 'exact' and status = 'done' order by trial";
+        (_, Dictionary<string, string?> here) = await StoreAsync("here");
+        await Cli.RunAsync(here, "run", sweep);
+        string expected = (await Cli.RunAsync(here, "query", Exact, "--csv")).Expect(ExitCode.Done).Out;
+        Assert.Equal(8 + 1, expected.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
+
+        (StoreAddress address, Dictionary<string, string?> cluster) = await StoreAsync("laptop");
+        Assert.Contains("2 files, ", (await Cli.RunAsync(cluster, "submit", sweep)).Expect(ExitCode.Done).Error, StringComparison.Ordinal);
+        string archive = _folder.File("formulas.zip");
+        (await Cli.RunAsync(cluster, "export", "1", "--archive", archive)).Expect(ExitCode.Done);
+
+        // One is another formula by now, and the other is gone.
+        File.Move(Path.Combine(formulas, "no.cnf"), Path.Combine(formulas, "yes.cnf"), overwrite: true);
+        File.Delete(sweep);
+        await using RedisServer redis = await RedisServer.StartAsync();
+        await using (Child silo = await SiloAsync(address, redis, "cache"))
+        {
+            await DoneAsync(cluster);
+        }
+
+        Assert.Equal(expected, (await Cli.RunAsync(cluster, "query", Exact, "--csv")).Expect(ExitCode.Done).Out);
+        Assert.Equal(2, Directory.GetFiles(_folder.File("cache")).Length);
+        Ran again = (await Cli.RunAsync(cluster, "run", "--trial", "1/0")).Expect(ExitCode.Done);
+        Assert.Contains("The gradient has the same bits.", again.Out, StringComparison.Ordinal);
+
+        (_, Dictionary<string, string?> there) = await StoreAsync("there");
+        Assert.Contains("with 2 files;", (await Cli.RunAsync(there, "import", archive)).Expect(ExitCode.Done).Out, StringComparison.Ordinal);
+        await Cli.RunAsync(there, "resume", "1");
+        Assert.Equal(expected, (await Cli.RunAsync(there, "query", Exact, "--csv")).Expect(ExitCode.Done).Out);
+
+        // Left behind, a formula that was saved over is not taken for the one that was asked about.
+        (_, Dictionary<string, string?> left) = await StoreAsync("left");
+        sweep = _folder.Write("formulas.yaml", """
+            name: formulas
+            instances: {family: sat, formula: formulas/yes.cnf, n: 16, d: 8}
+            kernels: {kernel: exact}
+            measure: {rounds: 1, min_time: 0s, max_noise: 0}
+            """);
+        (await Cli.RunAsync(left, "run", sweep, "--leave-files")).Expect(ExitCode.Done);
+        File.WriteAllText(Path.Combine(formulas, "yes.cnf"), "p cnf 5 1\n1 0\n");
+        Assert.Contains(
+            $"{Path.Combine(formulas, "yes.cnf")} has changed since the sweep was made",
+            (await Cli.RunAsync(left, "run", "--trial", "1/0")).Expect(ExitCode.SomeFailed).Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task What_is_no_formula_or_does_not_fit_is_one_line_and_reaches_no_store()
+    {
+        _folder.Write("f.cnf", "p cnf 20 2\n1 -2 0\n20 0\n");
+        _folder.Write("cut.cnf", "p cnf 20 2\n1 -2 0\n20\n");
+        _folder.Write("wide.cnf", "p cnf 100 1\n1 -2 0\n");
+        string sweep = _folder.Write("formulas.yaml", "name: f\ninstances: {family: sat, formula: f.cnf, n: 2048, d: 3}\nkernels: {kernel: exact}\n");
+        (await Cli.RunAsync("plan", sweep)).Expect(ExitCode.Done);
+        foreach ((string set, string said) in new[]
+        {
+            ("instances.n=1024", "f.cnf has 20 variables and 2 clauses, and n = 1024 and d = 3 do not hold it. Write n: 2048 and d: 3, or more."),
+            ("instances.d=[3,2]", "n = 2048 and d = 2 do not hold it. Write n: 2048 and d: 3, or more."), ("instances.formula=none.cnf", "none.cnf', and there is none"),
+            ("instances.formula=cut.cnf", "cut.cnf, line 3: the file ends within clause 2."), ("instances.formula=wide.cnf", "wide.cnf has 100 variables, and n would have to be 2^51"),
+            ("instances.formula=formulas.yaml", "line 1: 'name: f' stands before the line 'p cnf VARIABLES CLAUSES'"), ("instances.width=3", "leave it out where formula names a file"),
+            ("instances.heads=2", "gives the same one each time"),
+        })
+        {
+            foreach (string verb in (string[])["plan", "submit"])
+            {
+                string error = (await Cli.RunAsync(verb, sweep, "--set", set)).ExpectRefusal(ExitCode.Invalid, 1);
+                Assert.Contains(said, error, StringComparison.Ordinal);
+            }
+        }
+    }
+
     [Fact]
     public async Task A_copy_that_is_damaged_in_the_store_is_never_computed_with_and_its_trials_run_when_it_is_mended()
     {

@@ -25,6 +25,18 @@ public sealed class SweepRunTests : IAsyncLifetime
         return ValueTask.CompletedTask;
     }
 
+    /// <summary>The preset's prediction, and what it says that was seen.</summary>
+    [Fact]
+    public async Task The_losses_of_the_preset_of_formulas_lie_on_either_side_of_an_eighth_and_none_near_it()
+    {
+        (await Cli.RunAsync(_environment, "run", "satisfiability")).Expect(ExitCode.Done);
+        Assert.Contains("\"24 0 0, 16 8 0, 18 6 0\"", await RowsAsync("""
+            select string_agg(format('%s %s %s', yes, no, neither), ', ' order by n) from (
+                select n, count(*) filter (where loss > 2.0 / 9) yes, count(*) filter (where loss < 1.0 / 16) no, count(*) filter (where loss between 1.0 / 16 and 2.0 / 9) neither
+                from trials where kernel = 'exact' and (parameters->>'lambda')::float = 1 group by n) counts
+            """), StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task Failed_and_skipped_trials_are_grouped_by_reason_and_can_be_retried()
     {

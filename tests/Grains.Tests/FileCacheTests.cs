@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
 using Experiments.Grains.Running;
+using Experiments.Kernels.Instances;
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
@@ -346,6 +347,37 @@ public sealed class FileCacheTests : IDisposable
     [InlineData("relative", "/home/me", "/home/me/.cache/experiments/files")]
     public void The_cache_lies_where_caches_lie(string? cache, string home, string folder) =>
         Assert.Equal(folder, FileCacheOptions.Of(name => name switch { "XDG_CACHE_HOME" => cache, "HOME" => home, _ => null }).Folder);
+
+    [Fact]
+    public void A_file_that_an_axis_names_whole_is_fetched_as_those_are_that_matrices_are_parts_of()
+    {
+        byte[] formula = Encoding.ASCII.GetBytes("p cnf 2 1\n1 2 0\n");
+        _source.Add(formula);
+        InstanceSpec instance = new(
+            "sat", 8, 2, null, 0, 1,
+            new Dictionary<string, object>
+            {
+                ["folder"] = Path.Combine(_folder, "data"), ["formula"] = "sub/f.cnf", ["content_formula"] = Name(formula)[..32], ["lambda"] = 1.0,
+            },
+            new Dictionary<string, object>());
+        string submitted = Path.Combine(_folder, "data", "sub", "f.cnf");
+        using FileCache cache = Cache();
+        using (LocatedFiles located = cache.Locate(instance, Cancellation))
+        {
+            (string content, string path) = Assert.Single(located.Paths);
+            Assert.Equal((string)instance.Settings["content_formula"], content);
+            Assert.Equal(formula, File.ReadAllBytes(path));
+            Assert.Equal($"{submitted} is wrong", located.Named($"{path} is wrong"));
+            SatFamily family = new();
+            Assert.Equal(8, family.Draw(BuiltInCatalog.RequestOf(instance) with { Located = located.Paths }).N);
+            Assert.Throws<InvalidDataException>(() => family.Draw(BuiltInCatalog.RequestOf(instance)));
+        }
+
+        Directory.CreateDirectory(Path.GetDirectoryName(submitted)!);
+        File.WriteAllBytes(submitted, formula);
+        using LocatedFiles there = cache.Locate(instance, Cancellation);
+        Assert.Empty(there.Paths);
+    }
 
     private FileCache Cache() => new(new FileCacheOptions(Cached, 1 << 20), _source, TimeProvider.System);
 

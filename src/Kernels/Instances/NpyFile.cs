@@ -251,7 +251,7 @@ public sealed partial class NpyFile
     }
 
     // What a file says of itself goes to a terminal: one short line of it, and no control characters.
-    private static string Shown(string text)
+    internal static string Shown(string text)
     {
         text = text.Trim();
         string line = string.Concat(text.Take(100).Select(c => char.IsControl(c) ? '?' : c));

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Contract;
 using Experiments.Kernels.Instances;
 
 namespace Experiments.Kernels.Tests.Instances;
@@ -15,6 +16,7 @@ public sealed class FamilyTests
     [InlineData("gaussian", "2C1700D35E57A74A")]
     [InlineData("corner", "FE8741EA960236A3")]
     [InlineData("planted", "A4CE3CA461E27E22")]
+    [InlineData("sat", "BC637AFED3023869")]
     public void An_instance_is_the_same_bits_for_ever(string family, string digest)
     {
         AttentionProblem<double> problem = Draw(family, 33, 5, 1.7, 0x0123456789ABCDEF);
@@ -26,6 +28,17 @@ public sealed class FamilyTests
         }
 
         Assert.Equal(digest, Convert.ToHexString(hash.GetHashAndReset())[..16]);
+    }
+
+    [Theory]
+    [MemberData(nameof(Drawn))]
+    [InlineData("sat")]
+    public void A_family_that_is_drawn_keeps_the_contract(string family)
+    {
+        IInstanceFamily drawn = BuiltIn.Family(family);
+        Assert.All(
+            FamilyContract.Check(drawn, KernelContract.Usual(drawn.Axes, new Dictionary<string, object>())),
+            result => Assert.True(result.Holds, $"{result.Rule}: {result.Detail}"));
     }
 
     [Theory]
