@@ -6,7 +6,7 @@
 #
 #     tests/Benchmarks/Runners/ingest.sh PROGRAM [TRIALS] [ROUNDS]
 set -euo pipefail
-program=$(realpath "${1:?the experiments program is needed}") trials=${2:-1000000} rounds=${3:-5}
+program=$(realpath "${1:?the experiments program is needed}") trials=${2:-4000000} rounds=${3:-5}
 root=$(cd "$(dirname "$0")/../../.." && pwd)
 folder=$(mktemp -d)
 # Root's server runs as another user, who is to reach it.
@@ -63,7 +63,7 @@ measure: {rounds: 1, min_time: 0, max_noise: 0, reference: none, sharing: true}
 YAML
 cat > "$folder/tiny.yaml" <<YAML
 name: tiny
-instances: {family: uniform, n: 16, d: 4, bound: 1, repeats: $((trials / 2))}
+instances: {family: uniform, n: 16, d: 4, bound: 1, repeats: 250000}
 kernels:
   - {kernel: exact, precision: float32}
   - {kernel: low-rank, degree: 2, precision: float32}
@@ -122,13 +122,16 @@ traced_by() {
     awk -v a="$on" -v b="$off" 'BEGIN { printf "%.4f", a / b - 1 }'
 }
 
-one='' bare='' tiny='' share='' three='' lanes=''
+# What share the last number of one row is of the last of another.
+last_of() { awk -v o="${1##* }" -v b="${2##* }" 'BEGIN { printf "%.3f", o / b }'; }
+
+one='' bare='' tiny='' share='' three='' third='' lanes=''
 for _ in $(seq "$rounds"); do
     psql -c CHECKPOINT
     run nothing
     one+="$(query "$rate") "
     bare+="$(copy) "
-    share+="$(awk -v o="$(tr ' ' '\n' <<< "$one" | grep . | tail -n 1)" -v b="$(tr ' ' '\n' <<< "$bare" | grep . | tail -n 1)" 'BEGIN { printf "%.3f", o / b }') "
+    share+="$(last_of "${one% }" "${bare% }") "
     psql -c CHECKPOINT
     run tiny
     tiny+="$(query "$rate") "
@@ -143,6 +146,8 @@ for _ in $(seq "$rounds"); do
     experiments submit "$folder/nothing.yaml" > /dev/null 2>&1
     experiments watch last > /dev/null 2>&1
     three+="$(query "$rate") "
+    bare+="$(copy) "
+    third+="$(last_of "${three% }" "${bare% }") "
 done
 
 middle() { tr ' ' '\n' <<< "$1" | grep . | sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
@@ -153,6 +158,7 @@ printf '| a bare COPY of the same rows, samples and spans, one transaction, tria
 printf '| one silo of two lanes, from the sweep in the store to its last commit | %s |\n' "$(middle "$one")"
 printf '| of the COPY, round by round | %s |\n' "$(percent "$(middle "$share")")"
 printf '| three silos of one lane | %s |\n' "$(middle "$three")"
+printf '| of the COPY after it | %s |\n' "$(percent "$(middle "$third")")"
 printf '| one silo, pairs of two kernels at n = 16 | %s |\n' "$(middle "$tiny")"
 printf '| trials of 2 ms, with spans of their own: time more than untraced | %s |\n' "$(percent "$spans")"
 printf '| time of lanes that instances of 50 ms fill | %s |\n' "$(percent "$(middle "$lanes")")"

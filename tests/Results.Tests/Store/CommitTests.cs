@@ -110,6 +110,19 @@ public sealed class CommitTests : StoreTest
     }
 
     [Fact]
+    public async Task Rows_that_were_sent_take_no_more_trials()
+    {
+        long sweep = await Make.SweepAsync(Store, 1, 3);
+        int node = await Make.NodeAsync(Store);
+        ShardLease lease = (await Make.GrantOneAsync(Store, sweep, 0, node)) with { Trials = 4 };
+        ShardCommit commit = Make.Commit(lease, node, trials: [0, 1, 2]);
+        Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit, Cancellation));
+        Assert.Throws<InvalidOperationException>(() => commit.Rows.Add(Make.Outcome(3)));
+        Assert.Equal((3, 3, 0, 0), (commit.Rows.Count, commit.Rows.Done, commit.Rows.Failed, commit.Rows.Skipped));
+        Assert.Equal(3L, await ScalarAsync("SELECT count(*) FROM experiments.trial"));
+    }
+
+    [Fact]
     public async Task The_sweep_is_done_when_its_last_shards_commit_at_the_same_time()
     {
         for (int round = 0; round < 20; round++)
