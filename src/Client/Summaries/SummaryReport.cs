@@ -53,14 +53,21 @@ internal static class SummaryReport
             + $"{Format.Count(sweep.Done)} done, {Format.Count(sweep.Failed)} failed, {Format.Count(sweep.Skipped)} skipped. "
             + $"Created {Format.Time(sweep.CreatedAt)}"
             + (sweep.FinishedAt is DateTimeOffset finished ? $", finished after {Format.Duration(finished - sweep.CreatedAt)}." : "."));
+        if (summary.Stored.Runners is SweepRunners runners)
+        {
+            output.WriteLine(Describe(sweep.Id, runners));
+        }
+
         if (files.Count > 0)
         {
             output.WriteLine($"Carries {Format.Count(files.Count, "file")}, {Format.Bytes(files.Sum(f => (double)f.Bytes))}");
         }
 
-        foreach (NodeShare node in summary.Stored.Nodes)
+        // Several silos of one machine, or one that was started again, differ in nothing that is said of them.
+        foreach (IGrouping<string, NodeShare> nodes in summary.Stored.Nodes.GroupBy(n => $"{n.Node.Host}: {Describe(n.Node.Facts)}"))
         {
-            output.WriteLine($"Ran on {Format.Shown($"{node.Node.Host}: {Describe(node.Node.Facts)}")}");
+            int processes = nodes.Count();
+            output.WriteLine($"Ran on {Format.Shown(nodes.Key)}{(processes > 1 ? $" ({processes} processes)" : "")}");
         }
 
         if (summary.Stored.Configurations.Count > 0)
@@ -75,7 +82,11 @@ internal static class SummaryReport
         if (summary.Stored.Sampled is long sampled)
         {
             output.WriteLine();
-            output.WriteLine($"It runs: the tables are of {Format.Count(sampled)} of the {Format.Count(sweep.Stored)} stored trials, whole shards chosen by chance; kernels of which those hold none are missing. --all reads every one.");
+            output.WriteLine($"The tables are of {Format.Count(sampled)} of the {Format.Count(sweep.Stored)} stored trials, whole shards: "
+                + (summary.Stored.SampleHasEveryConfiguration
+                    ? "some of every kernel, size and bound, the others chosen by chance."
+                    : "chosen by chance; kernels of which those hold none are missing.")
+                + " --all reads every one.");
         }
 
         output.WriteLine();
@@ -252,6 +263,16 @@ internal static class SummaryReport
         json["git_commit"] = facts.GitCommit;
         json["trace_id"] = facts.TraceId;
         json["sampled_trials"] = summary.Stored.Sampled;
+        json["sample_has_every_configuration"] = summary.Stored.Sampled is null ? null : summary.Stored.SampleHasEveryConfiguration;
+        json["runners"] = summary.Stored.Runners is SweepRunners runners
+            ? new JsonObject
+            {
+                ["processes"] = runners.Processes,
+                ["shards"] = runners.Shards,
+                ["attending_silos"] = runners.Attending,
+                ["last_at"] = JsonOutput.Time(runners.LastAt),
+            }
+            : null;
         json["nodes"] = new JsonArray([.. summary.Stored.Nodes.Select(n => new JsonObject
         {
             ["node_id"] = n.Id,
@@ -363,6 +384,15 @@ internal static class SummaryReport
     private static string Interval(PairedSpeedup? speedup) => speedup is { Low: double low, High: double high }
         ? $"{Format.Number(low)} to {Format.Number(high)}"
         : "-";
+
+    private static string Describe(long sweep, SweepRunners runners) =>
+        runners.Shards > 0
+            ? $"Running: {Format.Count(runners.Processes)} process{(runners.Processes == 1 ? "" : "es")} at {Format.Count(runners.Shards, "shard")}"
+        : runners.Attending > 0
+            ? $"Waiting: {Format.Count(runners.Attending, "silo")} that take up every sweep, none at a shard of it"
+        : runners.LastAt is DateTimeOffset last
+            ? $"Nothing has run it since {Format.Time(last)}: no live process holds a shard of it. experiments resume {sweep} goes on"
+        : $"Nothing has run it yet: experiments resume {sweep} does, or a silo of a cluster";
 
     private static string Describe(string facts)
     {

@@ -41,6 +41,7 @@ internal sealed class SweepSession(
     private readonly ActivityContext _origin = Origin(row.Traceparent);
     private readonly long _startedAt = Stopwatch.GetTimestamp();
     private readonly ProgressCount _progress = new(row.Trials);
+    private readonly StoredConfigurations _stored = new();
 
     // Replaced when a lease shows that the sweep has been extended.
     private SweepPlan _plan = SweepPlan.Of(row, catalog);
@@ -451,6 +452,8 @@ internal sealed class SweepSession(
             span?.SetTag("experiments.trials", commit.Rows.Count);
             span?.SetTag("experiments.spans", commit.Spans.Count);
 
+            IReadOnlyDictionary<StoredConfiguration, int> configurations = commit.Rows.Configurations;
+            commit = commit with { SeenBefore = _stored.SeenBefore(configurations) };
             CommitResult outcome = CommitResult.Fenced;
             await PatientlyAsync(async () => outcome = await TryCommitAsync(held, commit), held.Cancel.Token);
             commit.Rows.Dispose();
@@ -458,6 +461,7 @@ internal sealed class SweepSession(
             span?.SetTag("experiments.commit", outcome.ToString());
             if (outcome == CommitResult.Stored)
             {
+                _stored.Add(configurations);
                 _progress.Committed(held.Run);
                 _committed.Enqueue(held.Lease);
             }

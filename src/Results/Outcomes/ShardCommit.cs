@@ -51,6 +51,9 @@ public sealed record ShardCommit(ShardRows Rows, IReadOnlyList<SpanRecord> Spans
 
     /// <summary>Whether one of the outcomes is that a trial killed its process: from now on the sweep's shards are leased to be isolated.</summary>
     public bool Kills { get; init; }
+
+    /// <summary>In how many shards its node has stored the rarest of its configurations before: see <see cref="StoredConfigurations"/>.</summary>
+    public int? SeenBefore { get; init; }
 }
 
 public enum CommitResult

@@ -40,6 +40,12 @@ public sealed partial class ResultStore
             return null;
         }
 
+        // Before what takes time: a sweep may be done meanwhile, and nobody runs it any more.
+        SweepRunners? runners = facts.Sweep.State != SweepState.Running ? null : (await QueryAsync(
+            "who-runs",
+            r => new SweepRunners(r.GetInt64(0), r.GetInt64(1), r.GetInt64(2), Nullable<DateTimeOffset>(r, 3)),
+            cancellation,
+            sweepId)).SingleOrDefault();
         IReadOnlyList<NodeShare> nodes = await NodesAsync(sweepId, cancellation);
         SweepListing counts = facts.Sweep;
         List<SummaryCell> cells = [];
@@ -52,9 +58,10 @@ public sealed partial class ResultStore
 
         int[]? shards = null;
         long? sampled = null;
+        bool nothingMissing = false;
         if (counts.State == SweepState.Running && counts.Stored > most)
         {
-            (shards, sampled) = await SampleAsync(sweepId, most, failing: false, cancellation);
+            (shards, sampled, nothingMissing) = await SampleAsync(sweepId, most, failing: false, cancellation);
         }
 
         if (!kept && counts.Stored > 0)
@@ -82,14 +89,17 @@ public sealed partial class ResultStore
             failures)
         {
             Sampled = sampled,
+            SampleHasEveryConfiguration = nothingMissing,
+            Runners = runners,
         };
     }
 
-    private async Task<(int[] Shards, long Trials)> SampleAsync(long sweepId, long most, bool failing, CancellationToken cancellation)
+    private async Task<(int[] Shards, long Trials, bool NothingMissing)> SampleAsync(
+        long sweepId, long most, bool failing, CancellationToken cancellation)
     {
-        List<(int Number, int Stored)> shards = await QueryAsync(
-            "sampled-shards", r => (r.GetInt32(0), r.GetInt32(1)), cancellation, sweepId, most, failing);
-        return ([.. shards.Select(s => s.Number)], shards.Sum(s => (long)s.Stored));
+        List<(int Number, int Stored, bool NothingMissing)> shards = await QueryAsync(
+            "sampled-shards", r => (r.GetInt32(0), r.GetInt32(1), r.GetBoolean(2)), cancellation, sweepId, most, failing);
+        return ([.. shards.Select(s => s.Number)], shards.Sum(s => (long)s.Stored), shards.Count > 0 && shards[0].NothingMissing);
     }
 
     /// <summary>Keeps what a finished sweep came to, so that it is not computed again each time it is shown. Does nothing for a sweep

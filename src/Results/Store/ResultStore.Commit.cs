@@ -58,7 +58,8 @@ public sealed partial class ResultStore
             {
                 fence.BatchCommands.Add(BatchCommand("begin"));
                 fence.BatchCommands.Add(BatchCommand(
-                    "fence", lease.SweepId, lease.Shard, lease.Epoch, rows.Done, rows.Failed, rows.Skipped, rows.NodeId));
+                    "fence", lease.SweepId, lease.Shard, lease.Epoch, rows.Done, rows.Failed, rows.Skipped, rows.NodeId,
+                    commit.SeenBefore ?? -1));
                 open = true;
                 storedBefore = (int?)await fence.ExecuteScalarAsync(cancellation);
             }

@@ -46,6 +46,9 @@ public sealed class ShardRows : IOutcomes, IDisposable
 
     public int Skipped => Count - Done - Failed;
 
+    /// <summary>What the trials that were added are of, and how many of each.</summary>
+    public IReadOnlyDictionary<StoredConfiguration, int> Configurations => _columns.Configurations();
+
     /// <summary>The numbers of the trials that were added.</summary>
     internal long[] Trials => [.. _seen.Index().Where(s => s.Item).Select(s => Lease.FirstTrial + s.Index)];
 

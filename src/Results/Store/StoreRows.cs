@@ -138,10 +138,23 @@ public sealed record SweepSummary(
     SweepFacts Facts, IReadOnlyList<NodeShare> Nodes, IReadOnlyList<SummaryCell> Configurations, IReadOnlyList<SummaryCell> Sizes,
     IReadOnlyList<SummaryCell> Bounds, IReadOnlyList<FailureGroup> Failures)
 {
-    /// <summary>Null, or how many of the stored trials the cells were computed of: shards of a sweep that runs, chosen by a hash of their
-    /// numbers. Failures are then those of as many trials' worth of the shards that have any, and speed-ups have no interval. The sweep's counts are exact all the same.</summary>
+    /// <summary>Null, or how many of the stored trials the cells were computed of: shards of a sweep that runs, the first few of
+    /// every configuration and others chosen by a hash of their numbers. Failures are then those of as many trials' worth of the shards that have any, and speed-ups have no interval. The sweep's counts are exact all the same.</summary>
     public long? Sampled { get; init; }
+
+    /// <summary>Whether the sample is known to hold every kernel, size and bound of which any trial is stored.</summary>
+    public bool SampleHasEveryConfiguration { get; init; }
+
+    /// <summary>Who runs it, of a sweep that is to run; null of one that is done or cancelled.</summary>
+    public SweepRunners? Runners { get; init; }
 }
+
+/// <summary>Who computes a sweep now, as far as the store can know.</summary>
+/// <param name="Processes">That hold a lease which has not run out, and are connected.</param>
+/// <param name="Shards">Which they hold.</param>
+/// <param name="Attending">Silos that are connected and take up every sweep, whatever they hold of this one.</param>
+/// <param name="LastAt">When a shard of it was last leased or stored; null where none was yet.</param>
+public sealed record SweepRunners(long Processes, long Shards, long Attending, DateTimeOffset? LastAt);
 
 /// <summary>Where a shard lies in its sweep.</summary>
 /// <param name="EndInstance">One past the last.</param>

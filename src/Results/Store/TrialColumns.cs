@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using Experiments.Results.Outcomes;
@@ -43,6 +44,7 @@ internal sealed class TrialColumns(ShardLease lease, int nodeId, Guid traceId)
         TrialSpec spec = trial.Spec;
         Configuration configuration = ConfigurationOf(spec);
         KernelSettings settings = configuration.Settings;
+        configuration.Count(instance, trial.Status);
         rows.StartRow((short)Names.Length);
         rows.Long(lease.SweepId);
         rows.Long(trial.Trial);
@@ -107,6 +109,22 @@ internal sealed class TrialColumns(ShardLease lease, int nodeId, Guid traceId)
         Parameters(rows, instance.Settings, instance.Parameters);
     }
 
+    /// <summary>What was written, as a summary tells it apart, and how many trials of each.</summary>
+    internal Dictionary<StoredConfiguration, int> Configurations()
+    {
+        Dictionary<StoredConfiguration, int> all = [];
+        foreach (Configuration configuration in _configurations.Values)
+        {
+            string name = Encoding.UTF8.GetString(configuration.CanonicalText);
+            foreach (((int n, int d, double? bound, TrialStatus status), int trials) in configuration.Counts())
+            {
+                CollectionsMarshal.GetValueRefOrAddDefault(all, new StoredConfiguration(name, n, d, bound, status), out _) += trials;
+            }
+        }
+
+        return all;
+    }
+
     private Configuration ConfigurationOf(TrialSpec spec)
     {
         if (!_configurations.TryGetValue(spec, out Configuration? configuration))
@@ -166,7 +184,43 @@ internal sealed class TrialColumns(ShardLease lease, int nodeId, Guid traceId)
     private static string Clean(string text) =>
         Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(CopyBuffer.CleanText(text)));
 
-    private sealed record Configuration(byte[] CanonicalText, KernelSettings Settings);
+    private sealed class Configuration(byte[] canonicalText, KernelSettings settings)
+    {
+        private readonly Dictionary<(int N, int D, double? Bound, TrialStatus Status), int> _trials = [];
+        private (int N, int D, double? Bound, TrialStatus Status) _last;
+        private int _ofLast;
+
+        public byte[] CanonicalText { get; } = canonicalText;
+
+        public KernelSettings Settings { get; } = settings;
+
+        // Nearly every trial is of the size and the bound of the one before: a table is asked only where that changes.
+        public void Count(InstanceSpec instance, TrialStatus status)
+        {
+            if (_last.N != instance.N || _last.D != instance.D || _last.Bound != instance.Bound || _last.Status != status)
+            {
+                Note();
+                _last = (instance.N, instance.D, instance.Bound, status);
+            }
+
+            _ofLast++;
+        }
+
+        public Dictionary<(int N, int D, double? Bound, TrialStatus Status), int> Counts()
+        {
+            Note();
+            return _trials;
+        }
+
+        private void Note()
+        {
+            if (_ofLast > 0)
+            {
+                CollectionsMarshal.GetValueRefOrAddDefault(_trials, _last, out _) += _ofLast;
+                _ofLast = 0;
+            }
+        }
+    }
 
     /// <summary>A kernel's settings, those with a column apart from the others.</summary>
     private readonly record struct KernelSettings(

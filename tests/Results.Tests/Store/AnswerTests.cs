@@ -1,5 +1,6 @@
 using Experiments.Results.Outcomes;
 using Experiments.Results.Store;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Results.Tests.Store;
 
@@ -84,6 +85,110 @@ public sealed class AnswerTests : StoreTest
 
         await Store.CommitAsync(Make.Commit(await Make.GrantOneAsync(Store, sweep, Shards - 1, node), node), Cancellation);
         Assert.Null((await reader.SummariseAsync(sweep, Cancellation, most: 170))!.Sampled);
+    }
+
+    [Fact]
+    public async Task A_sample_of_shards_leaves_out_no_configuration_that_any_shard_holds()
+    {
+        // Forty shards of the exact kernel, among which three hold one trial each of another: by chance they are in a sample of five now and then.
+        const int Shards = 40, Each = 40;
+        long sweep = await Make.SweepAsync(Store, Shards, Each);
+        int node = await Make.NodeAsync(Store);
+        StoredConfigurations stored = new();
+        HashSet<int> rare = [11, 23, 37];
+        for (int shard = 0; shard < Shards - 1; shard++)
+        {
+            ShardLease lease = await Make.GrantOneAsync(Store, sweep, shard, node);
+            ShardCommit commit = Make.Commit(lease, node, Enumerable.Range(0, Each).Select(i => Make.Outcome(lease.FirstTrial + i))
+                .Select((o, i) => i == 5 && rare.Contains(shard) ? Rare(o, shard) : Common(o)));
+            IReadOnlyDictionary<StoredConfiguration, int> configurations = commit.Rows.Configurations;
+            Assert.Equal(Each, configurations.Values.Sum());
+            Assert.Equal(rare.Contains(shard) ? 2 : 1, configurations.Count);
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(commit with { SeenBefore = stored.SeenBefore(configurations) }, Cancellation));
+            stored.Add(configurations);
+        }
+
+        await using ResultStore reader = await ResultStore.OpenReaderAsync(Address, Cancellation);
+        SweepSummary all = (await reader.SummariseAsync(sweep, Cancellation))!, some = (await reader.SummariseAsync(sweep, Cancellation, most: 5 * Each))!;
+        Assert.True(some.SampleHasEveryConfiguration);
+        Assert.InRange(some.Sampled!.Value, 5 * Each, 2 * 5 * Each);
+        Assert.Equal(2, all.Configurations.Count);
+        Assert.Equal(4, all.Sizes.Count);
+        Assert.Equal(all.Configurations.Select(c => c.Configuration), some.Configurations.Select(c => c.Configuration));
+        Assert.Equal(all.Sizes.Select(c => (c.Configuration, c.N)), some.Sizes.Select(c => (c.Configuration, c.N)));
+        Assert.Equal(all.Bounds.Select(c => (c.Configuration, c.Bound)), some.Bounds.Select(c => (c.Configuration, c.Bound)));
+
+        // Where one shard was stored by who did not count, nothing is promised.
+        await OwnerAsync("UPDATE experiments.shard SET seen_before = NULL WHERE number = 30");
+        Assert.False((await reader.SummariseAsync(sweep, Cancellation, most: 5 * Each))!.SampleHasEveryConfiguration);
+
+        static TrialOutcome Common(TrialOutcome outcome) => With(outcome, new TrialSpec("exact", "float32", 1, new Dictionary<string, object>()), 256);
+
+        static TrialOutcome Rare(TrialOutcome outcome, int shard) => With(
+            outcome, new TrialSpec("low-rank", "float32", 1, new Dictionary<string, object> { ["degree"] = 2L }), 256 * shard);
+
+        static TrialOutcome With(TrialOutcome outcome, TrialSpec spec, int n) => new()
+        {
+            Trial = outcome.Trial,
+            InstanceIndex = outcome.InstanceIndex,
+            Instance = new InstanceSpec(
+                "uniform", n, 4, 1, outcome.Instance.Repeat, 7, new Dictionary<string, object>(), new Dictionary<string, object>()),
+            Spec = spec,
+            SecondsMedian = 0.001,
+            GradientRelativeError = 1e-6,
+            StartedAt = outcome.StartedAt,
+        };
+    }
+
+    [Fact]
+    public void A_process_wants_a_configuration_from_three_shards_or_from_one_with_many_trials_and_counts_as_many_as_it_has_room_for()
+    {
+        StoredConfigurations stored = new();
+        Dictionary<StoredConfiguration, int> rare = new() { [Named(0)] = 1 }, common = new() { [Named(1)] = StoredConfigurations.EnoughTrials };
+        for (int i = 0; i < StoredConfigurations.Enough + 2; i++)
+        {
+            Assert.Equal(Math.Min(i, StoredConfigurations.Enough), stored.SeenBefore(rare));
+            stored.Add(rare);
+        }
+
+        Assert.Equal(0, stored.SeenBefore(common));
+        stored.Add(common);
+        Assert.Equal(StoredConfigurations.Enough, stored.SeenBefore(common));
+
+        Assert.Equal(0, stored.SeenBefore(new Dictionary<StoredConfiguration, int>(rare.Concat(common)) { [Named(2)] = 1 }));
+        stored.Add(Enumerable.Range(0, 10_000).ToDictionary(Named, _ => 1));
+        Assert.Null(stored.SeenBefore(rare));
+
+        static StoredConfiguration Named(int i) => new("exact", 16 + i, 4, 1, TrialStatus.Done);
+    }
+
+    [Fact]
+    public async Task Who_runs_a_sweep_is_told_by_leases_that_hold_and_processes_that_are_connected()
+    {
+        long sweep = await Make.SweepAsync(Store, 3, 4);
+        int node = await Make.NodeAsync(Store);
+        await using ResultStore reader = await ResultStore.OpenReaderAsync(Address, Cancellation);
+        Assert.Equal(new SweepRunners(0, 0, 0, null), await RunnersAsync());
+
+        ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, node);
+        await Make.GrantOneAsync(Store, sweep, 1, node);
+        Assert.True(await RunnersAsync() is { Processes: 1, Shards: 2, Attending: 0, LastAt: not null });
+
+        // A lease that has run out is nobody's, and neither is one of a process that is gone.
+        await OwnerAsync("UPDATE experiments.shard SET lease_until = clock_timestamp() - interval '1 s' WHERE number = 1");
+        Assert.True(await RunnersAsync() is { Processes: 1, Shards: 1 });
+        await OwnerAsync("UPDATE experiments.shard SET node_id = NULL WHERE number = 0");
+        SweepRunners left = (await RunnersAsync())!;
+        Assert.True(left is { Processes: 0, Shards: 0, LastAt: not null });
+
+        await using ResultStore silo = await ResultStore.OpenAsync(Address, Cancellation);
+        await Make.NodeAsync(silo, """{"attends": true}""");
+        Assert.Equal(left with { Attending = 1 }, await RunnersAsync());
+
+        await Store.SetSweepStateAsync(sweep, SweepState.Cancelled, Cancellation);
+        Assert.Null(await RunnersAsync());
+
+        async Task<SweepRunners?> RunnersAsync() => (await reader.SummariseAsync(sweep, Cancellation))!.Runners;
     }
 
     [Fact]

@@ -30,6 +30,7 @@ public sealed class MigratorTests
         // What each script made, the last first, so that what those before it leave stays.
         string[] made =
         [
+            "ALTER TABLE experiments.shard DROP COLUMN seen_before;",
             "DROP FUNCTION experiments.summarise(bigint, int[]), experiments.summarise_failures(bigint, int[]);",
             "ALTER TABLE experiments.shard DROP COLUMN second_node, DROP COLUMN second_until, DROP COLUMN committed_node;",
             "DROP TABLE experiments.sweep_file, experiments.file_piece, experiments.file;",
