@@ -33,7 +33,7 @@ internal sealed class HealthServer : IAsyncDisposable
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(o => o.Listen(at));
         builder.Services.AddRoutingCore();
-        builder.Services.AddOpenTelemetry().WithMetrics(
+        builder.Services.AddOpenTelemetry().ConfigureResource(r => SiloTelemetry.DescribeProcess(r.Clear())).WithMetrics(
             metrics => metrics.AddMeter(ExperimentsTelemetry.MeterName, "Microsoft.Orleans").AddPrometheusExporter());
         WebApplication web = builder.Build();
         HealthServer? server = null;

@@ -101,6 +101,19 @@ public sealed class SweepRunTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_sweep_that_is_not_to_be_traced_leaves_no_span_not_even_the_commands_own()
+    {
+        string file = _folder.Write("untraced.yaml", StoredSweep.Tiny);
+        foreach ((string sampler, long commands) in ((string, long)[])[("always_off", 0), ("always_on", 1)])
+        {
+            (await Cli.RunAsync(new Dictionary<string, string?>(_environment) { ["OTEL_TRACES_SAMPLER"] = sampler }, "run", file)).Expect(ExitCode.Done);
+            JsonNode rows = JsonNode.Parse(await RowsAsync("select count(*) filter (where name = 'experiments run') as commands, count(*) as spans from spans"))!;
+            Assert.Equal(commands, (long)rows[0]!["commands"]!);
+            Assert.Equal(commands == 0, (long)rows[0]!["spans"]! == 0);
+        }
+    }
+
+    [Fact]
     public async Task An_unknown_preset_gets_the_list()
     {
         string error = (await Cli.RunAsync(_environment, "run", "quickstrat")).ExpectRefusal(ExitCode.Invalid, 2);

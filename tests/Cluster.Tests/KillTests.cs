@@ -163,6 +163,7 @@ public sealed class KillTests
         await cluster.UntilStoredAsync(sweep, 10, Patience);
         string metrics = await http.GetStringAsync(new Uri("/metrics", UriKind.Relative), TestContext.Current.CancellationToken);
         Assert.Contains("experiments_trials", metrics, StringComparison.Ordinal);
+        Assert.Contains("service_name=\"experiments\"", metrics, StringComparison.Ordinal);
     }
 
     [Fact]

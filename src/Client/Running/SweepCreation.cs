@@ -3,6 +3,7 @@ using System.Reflection;
 using Experiments.Client.Terminals;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
+using Experiments.Silo;
 
 namespace Experiments.Client.Running;
 
@@ -17,6 +18,7 @@ internal sealed class SweepCreation
     private readonly int _priority;
     private readonly IReadOnlyList<CarriedFile> _files;
     private readonly Terminal _terminal;
+    private readonly double _traceShare;
 
     /// <summary>Reads the file. A mistyped key costs no server.</summary>
     /// <param name="name">Instead of what the file says, or null.</param>
@@ -25,6 +27,7 @@ internal sealed class SweepCreation
     {
         _terminal = invocation.Terminal;
         _priority = priority;
+        _traceShare = invocation.Settings.TraceShare;
         _source = SweepSource.Find(file, set ?? []);
         Catalog catalog = invocation.Catalog;
         _spec = _source.Parse(catalog);
@@ -77,12 +80,14 @@ internal sealed class SweepCreation
         }
 
         TellOf(_terminal, _files);
+        ActivityTraceId traceId = ActivityTraceId.CreateRandom();
+        bool recorded = SiloTelemetry.Records(traceId, _traceShare);
         ActivityContext trace = new(
-            ActivityTraceId.CreateRandom(), ActivitySpanId.CreateRandom(), ActivityTraceFlags.Recorded);
+            traceId, ActivitySpanId.CreateRandom(), recorded ? ActivityTraceFlags.Recorded : ActivityTraceFlags.None);
         long id = await store.CreateSweepAsync(
             new NewSweep(
                 _name, _spec.Question, _spec.Seed, _spec.ToJson(), _spec.Hash, _source.Text, counts.Instances, counts.Trials,
-                $"00-{trace.TraceId}-{trace.SpanId}-01", BuildCommit)
+                $"00-{trace.TraceId}-{trace.SpanId}-{(recorded ? "01" : "00")}", BuildCommit)
             {
                 Priority = _priority,
                 Files = _files,

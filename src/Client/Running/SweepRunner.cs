@@ -86,7 +86,7 @@ internal static class SweepRunner
                 say = terminal.Notice;
             }
 
-            if (prepared.Trace is ActivityContext trace)
+            if (prepared.Trace is { TraceFlags: ActivityTraceFlags.Recorded } trace)
             {
                 await store.WriteSpansAsync([RootSpan(trace, prepared.SweepId, startedAt, terminal.Clock.GetUtcNow())],
                     CancellationToken.None);
