@@ -97,6 +97,11 @@ public sealed class ClusterSilo : IAsyncDisposable
 
         ConfigurationOptions redis = ReadRedis(options.Redis);
         IPEndPoint endpoint = new(options.Bind, PortFor(options.Bind, options.Port));
+        if (options.Health is IPEndPoint asked)
+        {
+            CheckHealth(asked, endpoint);
+        }
+
         await using (ConnectionMultiplexer probe = await ConnectAsync(redis))
         {
             // Asked once, before anything is started: Orleans' own words for a Redis that is away are a page long.
@@ -211,6 +216,13 @@ public sealed class ClusterSilo : IAsyncDisposable
                 throw new ClusterSiloException($"The Redis connection string names no host. {Example}");
             }
 
+            // As the parser has understood it, it is another address by now. What is not a setting is a host.
+            if (text.Split(',').Where(p => !p.Contains('=', StringComparison.Ordinal)).Select(p => NetworkAddress.Shortened(p.Trim()))
+                .FirstOrDefault(p => p is not null) is string shortened)
+            {
+                throw new ClusterSiloException($"The Redis connection string has the host '{shortened}', which is no whole address. {Example}");
+            }
+
             // One that comes up later is waited for.
             redis.AbortOnConnectFail = false;
             redis.ClientName = "experiments-silo";
@@ -257,6 +269,26 @@ public sealed class ClusterSilo : IAsyncDisposable
                     : $"The silo cannot listen on {address}, port {port}: {fault.Message}.",
                 fault);
         }
+    }
+
+    /// <summary>Before the silo is a member and takes work: where its health is to be served is free, and not its own port.</summary>
+    private static void CheckHealth(IPEndPoint at, IPEndPoint silo)
+    {
+        if (at.Port == silo.Port && (at.Address.Equals(silo.Address) || IsAny(at.Address) || IsAny(silo.Address)))
+        {
+            throw new ClusterSiloException($"Health cannot be served at {at}: it is the silo's own port. Name another, or none.");
+        }
+
+        try
+        {
+            Ports.Probe(at.Address, at.Port);
+        }
+        catch (SocketException fault)
+        {
+            throw HealthServer.CannotServe(at, fault.SocketErrorCode == SocketError.AddressAlreadyInUse ? "the port is taken" : fault.Message, fault);
+        }
+
+        static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
     }
 
     private sealed class CommandLifetime : IHostLifetime

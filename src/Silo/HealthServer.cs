@@ -47,12 +47,15 @@ internal sealed class HealthServer : IAsyncDisposable
         catch (IOException fault)
         {
             await web.DisposeAsync();
-            throw new ClusterSiloException($"Health cannot be served at {at}: {fault.Message.TrimEnd('.')}. Name another address, or none.", fault);
+            throw CannotServe(at, fault.Message, fault);
         }
 
         Uri bound = new(web.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
         return server = new HealthServer(web, new IPEndPoint(at.Address, bound.Port));
     }
+
+    public static ClusterSiloException CannotServe(IPEndPoint at, string why, Exception fault) =>
+        new($"Health cannot be served at {at}: {why.TrimEnd('.')}. Name another address, or none.", fault);
 
     public ValueTask DisposeAsync() => _web.DisposeAsync();
 

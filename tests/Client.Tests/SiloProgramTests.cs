@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Experiments.Client.Tests.Driving;
 using Experiments.Results.Store;
@@ -48,7 +50,12 @@ public sealed class SiloProgramTests : IDisposable
         { "isolatd", null, "has no use for 'isolatd'" },
         { "--port 70000", null, "--port is '70000'; a whole number from 0 to 65535 is needed." },
         { "--redis 127.0.0.1:1 --bind here", null, "--bind is 'here'" },
+        { "--redis 127.0.0.1:1 --bind 10", null, "--bind is '10'; a whole IP address" },
+        { "--redis 127.0.0.1:1 --bind 010.0.0.5", null, "--bind is '010.0.0.5'" },
         { "--redis 127.0.0.1:1 --health 8080", null, "--health is '8080'" },
+        { "--redis 127.0.0.1:1 --health 127.1:8080", null, "--health is '127.1:8080'; a whole IP address" },
+        { "--redis redis-1,10:6379,password=secret --port 0", "postgres: Host=/nonexistent\n", "has the host '10', which is no whole address" },
+        { "--redis 127.0.0.1:1 --port 0", "postgres: Host=10.1\n", "has Host '10.1', which is no whole address" },
         { "--redis 127.0.0.1:1 --tls-key node.key", null, "go together" },
         { "--redis 127.0.0.1:1 --plugins /nowhere/at/all", null, "/nowhere/at/all" },
         { "", "redis: 127.0.0.1:1\nsilo_drain: -1\n", "from 0 to 3600" },
@@ -67,6 +74,22 @@ public sealed class SiloProgramTests : IDisposable
         Assert.Contains(needed, error, StringComparison.Ordinal);
         Ran verb = await Cli.RunAsync(environment, ["silo", .. typed]);
         Assert.Equal(verb.Error.Replace("experiments silo", "experiments-silo", StringComparison.Ordinal), program.Error);
+    }
+
+    [Fact]
+    public async Task Health_that_cannot_be_served_is_told_before_the_cluster_is_joined()
+    {
+        using TcpListener taken = new(IPAddress.Loopback, 0);
+        taken.Start();
+        int port = ((IPEndPoint)taken.LocalEndpoint).Port;
+        Dictionary<string, string?> environment = new() { ["EXPERIMENTS_CONFIG"] = _folder.Write("config.yaml", "postgres: Host=/nonexistent\n") };
+
+        // No Redis is there: nothing of the cluster has been looked for.
+        Ran ran = await ProgramAsync(environment, "--redis", "127.0.0.1:1", "--port", "0", "--health", $"127.0.0.1:{port}");
+        Assert.Contains($"Health cannot be served at 127.0.0.1:{port}: the port is taken.", ran.ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
+        taken.Stop();
+        ran = await ProgramAsync(environment, "--redis", "127.0.0.1:1", "--port", $"{port}", "--health", $"127.0.0.1:{port}");
+        Assert.Contains("it is the silo's own port", ran.ExpectRefusal(ExitCode.Invalid, 2), StringComparison.Ordinal);
     }
 
     [Fact]

@@ -40,6 +40,11 @@ public static partial class ConnectionText
             throw new ArgumentException($"{where} names no Host. {Example}");
         }
 
+        if (settings.Host.Split(',').Select(h => NetworkAddress.Shortened(h.Trim())).FirstOrDefault(h => h is not null) is string shortened)
+        {
+            throw new ArgumentException($"{where} has Host '{shortened}', which is no whole address. A name is needed, or one such as 10.0.0.5.");
+        }
+
         if (settings.Port > ushort.MaxValue)
         {
             throw new ArgumentException($"{where} has Port {settings.Port}; one from 1 to {ushort.MaxValue} is needed.");

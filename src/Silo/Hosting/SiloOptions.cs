@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Net;
+using Experiments.Results.Store;
 using Experiments.Silo.CommandLine;
 using Experiments.Silo.Configuration;
 using Experiments.Silo.Security;
@@ -105,9 +106,8 @@ public sealed class SiloOptions
     /// <summary>Null for none.</summary>
     public string? StateFile(ParseResult parsed) => parsed.GetValue(_state);
 
-    private static IPAddress AddressOf(Setting bind) => IPAddress.TryParse(bind.Value ?? "127.0.0.1", out IPAddress? address)
-        ? address
-        : throw CommandException.Invalid($"{bind.Source} is '{bind.Value}'; an IP address of this machine is needed, such as 127.0.0.1 or 10.0.0.5.");
+    private static IPAddress AddressOf(Setting bind) => NetworkAddress.Find(bind.Value ?? "127.0.0.1")
+        ?? throw CommandException.Invalid($"{bind.Source} is '{bind.Value}'; a whole IP address of this machine is needed, such as 127.0.0.1 or 10.0.0.5.");
 
     private static ClusterTlsOptions? TlsOf(string? certificate, string? key, string? authority) =>
         (certificate, key, authority) switch
@@ -118,6 +118,6 @@ public sealed class SiloOptions
         };
 
     private static IPEndPoint? HealthOf(Setting health) => health.Value is null or "none" ? null
-        : health.Value.Contains(':', StringComparison.Ordinal) && IPEndPoint.TryParse(health.Value, out IPEndPoint? at) ? at
-        : throw CommandException.Invalid($"{health.Source} is '{health.Value}'; an address and a port are needed, such as 127.0.0.1:8080, or none.");
+        : NetworkAddress.FindEndPoint(health.Value)
+        ?? throw CommandException.Invalid($"{health.Source} is '{health.Value}'; a whole IP address and a port are needed, such as 127.0.0.1:8080 or [::1]:8080, or none.");
 }

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Experiments.Results.Store;
 
 namespace Experiments.Silo.Security;
 
@@ -142,9 +143,7 @@ public sealed class ClusterAuthority : IDisposable
         return alternatives.Build();
     }
 
-    // The parser takes "1" for 0.0.0.1; all four parts, or a colon, are wanted here.
-    private static bool IsAddress(string name) =>
-        IPAddress.TryParse(name, out _) && (name.Contains(':', StringComparison.Ordinal) || name.Split('.').Length == 4);
+    private static bool IsAddress(string name) => NetworkAddress.Find(name) is not null;
 
     private static bool IsDnsName(string name)
     {

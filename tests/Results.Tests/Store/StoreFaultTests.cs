@@ -27,6 +27,7 @@ public sealed class StoreFaultTests
     [Theory]
     [InlineData("postgres://me:hidden@h/db", "is a postgres:// address")]
     [InlineData("Host=h;Pasword=hidden", "no setting 'Pasword'. Did you mean 'Password'?")]
+    [InlineData("Host=db.example,10.1:5432;Password=hidden", "has Host '10.1', which is no whole address")]
     [InlineData("Port=5;Password=hidden", "names no Host")]
     [InlineData("Host=;;=hidden", "its part 3, from character 8 on, is not setting=value")]
     [InlineData("hidden", "its part 1, from character 1 on, is not setting=value")]
