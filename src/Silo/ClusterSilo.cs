@@ -55,6 +55,9 @@ public sealed record ClusterSiloOptions(string Redis, IPAddress Bind, int Port)
     /// <summary>Where the files that sweeps carry are kept.</summary>
     public FileCacheOptions Files { get; init; } = FileCacheOptions.Of(Environment.GetEnvironmentVariable);
 
+    /// <summary>What is done when the other silos have declared this one dead, before its process is ended; null for nothing.</summary>
+    public Action? DeclaredDead { get; init; }
+
     /// <summary>The log, as JSON lines on standard error; false for plain lines.</summary>
     public bool JsonLog { get; init; }
 }
@@ -198,6 +201,13 @@ public sealed class ClusterSilo : IAsyncDisposable
             {
                 Worker = worker, Isolation = options.Isolation, Files = options.Files, TraceShare = options.TraceShare,
             });
+            if (options.DeclaredDead is Action declaredDead)
+            {
+                ServiceDescriptor usual = silo.Services.Last(s => s.ServiceType == typeof(IFatalErrorHandler));
+                silo.Services.AddSingleton<IFatalErrorHandler>(
+                    s => new DeathNotice((IFatalErrorHandler)ActivatorUtilities.CreateInstance(s, usual.ImplementationType!), declaredDead));
+            }
+
             silo.Services.AddHostedService<MembershipWatch>();
             silo.Services.AddSingleton<SweepAttendant>();
             silo.Services.AddHostedService(s => s.GetRequiredService<SweepAttendant>());
@@ -289,6 +299,22 @@ public sealed class ClusterSilo : IAsyncDisposable
         }
 
         static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
+    }
+
+    /// <summary>Between Orleans and what it ends the process by. Only its membership knows of a silo that was declared dead.</summary>
+    private sealed class DeathNotice(IFatalErrorHandler usual, Action declaredDead) : IFatalErrorHandler
+    {
+        public bool IsUnexpected(Exception exception) => usual.IsUnexpected(exception);
+
+        public void OnFatalException(object? sender = null, string? context = null, Exception? exception = null)
+        {
+            if (sender?.GetType().Namespace == "Orleans.Runtime.MembershipService")
+            {
+                declaredDead();
+            }
+
+            usual.OnFatalException(sender, context, exception);
+        }
     }
 
     private sealed class CommandLifetime : IHostLifetime

@@ -74,6 +74,35 @@ public sealed class KillTests
     }
 
     [Fact]
+    public async Task A_silo_that_was_declared_dead_starts_anew_in_its_own_process()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+
+        // Of three, for it takes two to declare one dead.
+        await using TestCluster cluster = await TestCluster.StartAsync(3);
+        Child hung = cluster.Silos[0];
+        await cluster.UntilAsync("SELECT count(*) = 3 FROM experiments.live_node", Patience);
+        int before = await cluster.ScalarAsync<int>($"SELECT max(id) FROM experiments.node WHERE process_id = {hung.Id}");
+        hung.Signal("STOP");
+        await Task.Delay(TimeSpan.FromSeconds(12), TestContext.Current.CancellationToken);
+        hung.Signal("CONT");
+        await hung.SaysAsync("starts anew in this process", Patience);
+        await cluster.UntilAsync(
+            $"SELECT count(*) = 1 AND bool_and(n.id > {before}) FROM experiments.node n JOIN experiments.live_node l ON l.node_id = n.id WHERE n.process_id = {hung.Id}",
+            Patience);
+        Assert.True(hung.IsRunning, hung.Said);
+
+        // It is a silo as any other: it has a share of the next sweep, and leaves when it is told to.
+        long sweep = await cluster.SubmitAsync(Sweep);
+        await cluster.UntilWholeAsync(sweep, Trials, Patience);
+        Assert.True(await cluster.ScalarAsync<long>(
+            $"SELECT count(*) FROM experiments.trial t JOIN experiments.node n ON n.id = t.node_id WHERE n.process_id = {hung.Id} AND n.id > {before}") > 0);
+        hung.Signal("TERM");
+        Assert.Equal(0, await hung.EndAsync(Patience));
+        Assert.Equal(2, hung.Said.Split("Silo of cluster").Length - 1);
+    }
+
+    [Fact]
     public async Task Two_sweeps_at_once_are_worked_at_in_turns()
     {
         Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");

@@ -1,5 +1,7 @@
+using System.Collections;
 using System.Diagnostics;
 using System.Reflection;
+using System.Runtime.InteropServices;
 
 namespace Experiments.Results.Processes;
 
@@ -56,6 +58,21 @@ public static class BackgroundProcess
             _ = Unix.StartSession();
         }
     }
+
+    /// <summary>Puts a program in the place of this one: the same process, environment and streams; every other descriptor is closed. Not on Windows.</summary>
+    /// <returns>Only when it could not: the system's error.</returns>
+    public static int Become(IReadOnlyList<string> command)
+    {
+        ArgumentNullException.ThrowIfNull(command);
+
+        // Ours, which the C library has not heard of what was set in. The lists end with a null.
+        IEnumerable<string> environment = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Select(v => $"{v.Key}={v.Value}");
+        _ = Unix.Execute(command[0], [.. command, null], [.. environment, null]);
+        return Marshal.GetLastPInvokeError();
+    }
+
+    /// <summary>Ends this process, and waits for nothing and nobody. Not on Windows.</summary>
+    public static void EndNow(int code) => Unix.EndNow(code);
 
     /// <summary>Asks a process to end. Nothing where it is gone.</summary>
     public static void Terminate(int processId) => Signal(processId, Terminating);

@@ -29,6 +29,14 @@ internal static partial class Unix
     [LibraryImport("libc", EntryPoint = "dup2", SetLastError = true)]
     internal static partial int Duplicate(int descriptor, int onto);
 
+    /// <summary>Puts another program in the place of this one, in the same process; returns only when it could not.</summary>
+    [LibraryImport("libc", EntryPoint = "execve", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int Execute(string path, string?[] words, string?[] environment);
+
+    /// <summary>Ends the process, and waits for nothing and nobody.</summary>
+    [LibraryImport("libc", EntryPoint = "_exit")]
+    internal static partial void EndNow(int code);
+
     internal static bool IsAlive(int processId) =>
         Kill(processId, 0) == 0 || Marshal.GetLastPInvokeError() == 1;
 

@@ -37,7 +37,8 @@ public sealed class SiloProcess(Settings settings, Interrupts interrupts, Action
                 await opening;
             }
 
-            await using ClusterSilo silo = await ClusterSilo.StartAsync(options, opening, over.Token);
+            SecondLife second = new(interrupts, notice);
+            await using ClusterSilo silo = await ClusterSilo.StartAsync(options with { DeclaredDead = second.Begin }, opening, over.Token);
             notice($"Silo of cluster '{options.Cluster}' on {silo.Endpoint}"
                 + (silo.Health is IPEndPoint at ? $", health on {at}." : "."));
             state?.Say(silo.Endpoint.ToString(), silo.Health?.ToString());
