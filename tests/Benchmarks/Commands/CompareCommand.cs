@@ -30,7 +30,8 @@ internal static class CompareCommand
             int[] dimensions = SharedOptions.Numbers("--d", parsed.GetValue(shared.D)!, 1, 4096);
             int[] threads = SharedOptions.Numbers("--threads", parsed.GetValue(shared.Threads)!, 1, 4096);
             string[] precisions = SharedOptions.List("--precision", parsed.GetValue(shared.Precision)!, "float32", "float64");
-            int degree = SharedOptions.AtLeast("--degree", parsed.GetValue(shared.Degree), 1);
+            int degree = shared.DegreeOf(parsed);
+            double bound = shared.BoundOf(parsed);
             KernelChoice[] kernels = [.. SharedOptions.List("--kernels", parsed.GetValue(shared.Kernels)!, "exact", "low-rank")
                 .Select(k => KernelChoice.Of(k, degree))];
             Rounds rounds = shared.RoundsOf(parsed);
@@ -47,7 +48,7 @@ internal static class CompareCommand
                 {
                     foreach (int size in sizes)
                     {
-                        AttentionProblem<double> problem = Inputs.Draw(size, d, parsed.GetValue(shared.Bound));
+                        AttentionProblem<double> problem = Inputs.Draw(size, d, bound);
                         if (precision == "float32")
                         {
                             comparison.Run(problem.To<float>());

@@ -24,8 +24,8 @@ internal static class CrossoverCommand
             int[] dimensions = SharedOptions.Numbers("--d", parsed.GetValue(shared.D)!, 1, 4096);
             int[] threads = SharedOptions.Numbers("--threads", parsed.GetValue(shared.Threads)!, 1, 4096);
             string[] precisions = SharedOptions.List("--precision", parsed.GetValue(shared.Precision)!, "float32", "float64");
-            int degree = SharedOptions.AtLeast("--degree", parsed.GetValue(shared.Degree), 1);
-            double bound = parsed.GetValue(shared.Bound);
+            int degree = shared.DegreeOf(parsed);
+            double bound = shared.BoundOf(parsed);
             Rounds rounds = shared.RoundsOf(parsed);
             if (Relaunch.IfNeeded(args, parsed.GetValue(shared.Instructions)!, torch: false, rivals: null) is int code)
             {

@@ -24,11 +24,12 @@ internal static class MemoryCommand
         };
         command.SetAction(parsed =>
         {
-            int tokens = SharedOptions.AtLeast("--n", parsed.GetValue(n), 1);
-            int dimension = SharedOptions.AtLeast("--d", parsed.GetValue(d), 1);
-            int count = SharedOptions.AtLeast("--threads", parsed.GetValue(threads), 1);
+            int tokens = SharedOptions.Between("--n", parsed.GetValue(n), 1, 1 << 24);
+            int dimension = SharedOptions.Between("--d", parsed.GetValue(d), 1, 4096);
+            int count = SharedOptions.Between("--threads", parsed.GetValue(threads), 1, 4096);
             KernelChoice choice = KernelChoice.Of(SharedOptions.OneOf("--kernel", parsed.GetValue(kernel)!, "exact", "low-rank"),
-                SharedOptions.AtLeast("--degree", parsed.GetValue(shared.Degree), 1));
+                shared.DegreeOf(parsed));
+            double bound = shared.BoundOf(parsed);
             bool single = SharedOptions.OneOf("--precision", parsed.GetValue(precision)!, "float32", "float64") == "float32";
             if (Relaunch.IfNeeded(args, parsed.GetValue(shared.Instructions)!, torch: false, rivals: null) is int code)
             {
@@ -36,7 +37,7 @@ internal static class MemoryCommand
             }
 
             Report report = new(args, parsed.GetValue(shared.Markdown), rivals: null);
-            AttentionProblem<double> problem = Inputs.Draw(tokens, dimension, parsed.GetValue(shared.Bound));
+            AttentionProblem<double> problem = Inputs.Draw(tokens, dimension, bound);
             if (single)
             {
                 Measure(problem.To<float>(), choice, count, report);

@@ -25,8 +25,8 @@ internal static class ScalingCommand
             int[] threads = SharedOptions.Numbers("--threads", parsed.GetValue(shared.Threads)!, 1, 4096);
             string[] precisions = SharedOptions.List("--precision", parsed.GetValue(shared.Precision)!, "float32", "float64");
             string[] kernels = SharedOptions.List("--kernels", parsed.GetValue(shared.Kernels)!, "exact", "low-rank");
-            int degree = SharedOptions.AtLeast("--degree", parsed.GetValue(shared.Degree), 1);
-            double limit = parsed.GetValue(shared.LimitSeconds), bound = parsed.GetValue(shared.Bound);
+            int degree = shared.DegreeOf(parsed);
+            double limit = parsed.GetValue(shared.LimitSeconds), bound = shared.BoundOf(parsed);
             Rounds rounds = shared.RoundsOf(parsed);
             if (Relaunch.IfNeeded(args, parsed.GetValue(shared.Instructions)!, torch: false, rivals: null) is int code)
             {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Numerics;
 using Experiments.Benchmarks.Measuring;
 
 namespace Experiments.Benchmarks.Commands;
@@ -7,6 +8,9 @@ namespace Experiments.Benchmarks.Commands;
 /// <summary>Options that several commands take, and the reading of lists.</summary>
 internal sealed class SharedOptions
 {
+    // A day: whoever means more has typed something else.
+    private const double MostSeconds = 86_400;
+
     public Option<string> D { get; } = Words("--d", "8,16,32,64", "Head dimensions");
 
     public Option<string> Precision { get; } = Words("--precision", "float32,float64", "float32, float64 or both");
@@ -72,10 +76,15 @@ internal sealed class SharedOptions
         }
 
         return new(
-            AtLeast("--rounds", parsed.GetValue(Rounds), Measuring.Rounds.Least),
-            AtLeast("--sample-seconds", parsed.GetValue(SampleSeconds), 0),
-            AtLeast("--limit-seconds", parsed.GetValue(LimitSeconds), 0), clock);
+            Between("--rounds", parsed.GetValue(Rounds), Measuring.Rounds.Least, 100_000),
+            // Below a microsecond it is the clock that is measured.
+            Between("--sample-seconds", parsed.GetValue(SampleSeconds), 1e-6, MostSeconds),
+            Between("--limit-seconds", parsed.GetValue(LimitSeconds), 0, MostSeconds), clock);
     }
+
+    public int DegreeOf(ParseResult parsed) => Between("--degree", parsed.GetValue(Degree), 1, 64);
+
+    public double BoundOf(ParseResult parsed) => Between("--bound", parsed.GetValue(Bound), 1e-6, 1e6);
 
     /// <summary>Whole numbers separated by commas.</summary>
     /// <exception cref="ArgumentException">Something else, or out of range.</exception>
@@ -112,8 +121,9 @@ internal sealed class SharedOptions
         ? word
         : throw new ArgumentException($"{option} is '{word}'; one of {string.Join(", ", allowed)} is needed.");
 
-    public static T AtLeast<T>(string option, T value, T least)
-        where T : IComparable<T> => value.CompareTo(least) >= 0
+    /// <exception cref="ArgumentException">Outside, or no number at all.</exception>
+    public static T Between<T>(string option, T value, T least, T most)
+        where T : IComparisonOperators<T, T, bool> => value >= least && value <= most
         ? value
-        : throw new ArgumentException($"{option} is {value}; at least {least} is needed.");
+        : throw new ArgumentException(string.Create(CultureInfo.InvariantCulture, $"{option} is {value}; from {least} to {most} is needed."));
 }
