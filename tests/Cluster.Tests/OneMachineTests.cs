@@ -36,6 +36,13 @@ public sealed class OneMachineTests
         await UntilAsync(async () => await CountAsync(machine, $"sweep where id = {sweep} and state = 'done'") == 1);
         Assert.Equal(Trials, await CountAsync(machine, $"(select distinct trial from trials where sweep_id = {sweep} and status = 'done') as distinct_trials"));
 
+        // Another setting: what runs is left alone, and that is said. The same again says nothing.
+        (int code, string said) = await machine.RunAsync("cluster", "up", "--silos", "2", "--lanes", "2");
+        Assert.Equal(0, code);
+        Assert.Contains("silo 1, silo 2 run on with another --lanes than is asked for now", said, StringComparison.Ordinal);
+        Assert.Equal(second, await machine.ProcessesAsync());
+        Assert.DoesNotContain("run on with", (await machine.RunAsync("cluster", "up", "--silos", "2", "--lanes", "1")).Said, StringComparison.Ordinal);
+
         // Fewer: the last is drained.
         Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "1")).Code);
         Assert.Equal(["redis", "silo 1"], (await machine.ProcessesAsync()).Keys);

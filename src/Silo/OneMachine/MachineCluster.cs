@@ -80,8 +80,10 @@ public sealed class MachineCluster
         using FileLock alone = await LockAsync(notice, cancellation);
         PrivateFolder(Folder);
         Settings settings = await EnsureRedisAsync(notice, cancellation);
+        string asked = StartedWith.Text(options, environment);
         Dictionary<string, string> surroundings = new(environment)
         {
+            [StartedWith.Variable] = asked,
             ["EXPERIMENTS_REDIS"] = string.Create(CultureInfo.InvariantCulture, $"127.0.0.1:{settings.RedisPort},password={settings.RedisPassword}"),
         };
         List<ClusterProcess> tooMany = [.. Members().Where(m => m.State is not null && NumberOf(m) > silos)];
@@ -97,6 +99,7 @@ public sealed class MachineCluster
             await SettledAsync(member, notice, cancellation);
         }
 
+        TellOfOthers([.. Members().Where(m => NumberOf(m) > 0 && NumberOf(m) <= silos)], asked, notice);
         List<(Process Process, ClusterProcess Member)> started = [];
         try
         {
@@ -125,6 +128,19 @@ public sealed class MachineCluster
             {
                 MemberFile.Forget(member.Path);
             }
+        }
+    }
+
+    /// <summary>What runs is left as it is, shards and all, though it would be started otherwise now: that is said.</summary>
+    private static void TellOfOthers(IReadOnlyList<ClusterProcess> members, string asked, Action<string> notice)
+    {
+        foreach (IGrouping<string, ClusterProcess> others in members
+            .Where(m => m.State?.Started is not null)
+            .GroupBy(m => string.Join(", ", StartedWith.Different(m.State!.Started!, asked)))
+            .Where(g => g.Key.Length > 0))
+        {
+            notice($"{string.Join(", ", others.Select(m => m.Name))} {(others.Count() == 1 ? "runs" : "run")} on with another {others.Key} than is asked for now; "
+                + "'experiments cluster down' and 'up' change that.");
         }
     }
 

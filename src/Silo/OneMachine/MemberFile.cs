@@ -7,7 +7,11 @@ namespace Experiments.Silo.OneMachine;
 /// <param name="Process">Its number; null until it has said it, or when its file holds none.</param>
 /// <param name="Endpoint">Where the others reach it; null until it is up.</param>
 /// <param name="Health">Where its health is served; null until it is up, or for nowhere.</param>
-public sealed record MemberState(int? Process, string? Endpoint, string? Health);
+public sealed record MemberState(int? Process, string? Endpoint, string? Health)
+{
+    /// <summary>What its starter told it, where that was a cluster on one machine: see <see cref="StartedWith"/>.</summary>
+    public string? Started { get; init; }
+}
 
 /// <summary>A file in which a process says who it is, and beside it one that it holds locked while it lives. The lock goes with the process however that
 /// ends, so that a number in a file that is not locked is nobody's.</summary>
@@ -73,7 +77,8 @@ public sealed class MemberFile : IDisposable
 
     public void Say(string? endpoint, string? health)
     {
-        File.WriteAllBytes(_path + ".new", JsonSerializer.SerializeToUtf8Bytes(new MemberState(Environment.ProcessId, endpoint, health), Json));
+        File.WriteAllBytes(_path + ".new", JsonSerializer.SerializeToUtf8Bytes(
+            new MemberState(Environment.ProcessId, endpoint, health) { Started = StartedWith.OfThisProcess }, Json));
         File.Move(_path + ".new", _path, overwrite: true);
     }
 
