@@ -71,8 +71,11 @@ public sealed class ClusterSilo : IAsyncDisposable
 {
     private static readonly TimeSpan StorePatience = TimeSpan.FromMinutes(30);
 
+    private static readonly TimeSpan UntoldPatience = TimeSpan.FromSeconds(1);
+
     private readonly IHost _host;
     private readonly HealthServer? _health;
+    private bool _abandoned;
 
     private ClusterSilo(IHost host, IPEndPoint endpoint, HealthServer? health) => (_host, Endpoint, _health) = (host, endpoint, health);
 
@@ -132,7 +135,20 @@ public sealed class ClusterSilo : IAsyncDisposable
     {
         _health?.IsDraining = true;
         using CancellationTokenRegistration hurry = now.Register(_host.Services.GetRequiredService<SweepWorker>().StopNow);
-        await _host.StopAsync(CancellationToken.None);
+        CancellationToken untold = _host.Services.GetRequiredService<Departure>().Untold;
+        Task stopping = _host.StopAsync(untold);
+        await Task.WhenAny(stopping, AfterAsync(untold));
+        if (stopping.IsCompleted)
+        {
+            await stopping;
+            return;
+        }
+
+        // Orleans goes on trying, whatever it is told. Nothing of ours is in there any more but the spans.
+        _abandoned = true;
+        SiloTelemetry telemetry = _host.Services.GetRequiredService<SiloTelemetry>();
+        telemetry.Flush(UntoldPatience);
+        telemetry.Dispose();
     }
 
     public async ValueTask DisposeAsync()
@@ -142,7 +158,17 @@ public sealed class ClusterSilo : IAsyncDisposable
             await _health.DisposeAsync();
         }
 
-        await DisposeAsync(_host);
+        // Disposing would wait for the same; the process, which is about to end, takes it along.
+        if (!_abandoned)
+        {
+            await DisposeAsync(_host);
+        }
+    }
+
+    private static async Task AfterAsync(CancellationToken untold)
+    {
+        await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, untold).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.Delay(UntoldPatience, TimeProvider.System, CancellationToken.None);
     }
 
     private static async ValueTask DisposeAsync(IHost host)
@@ -196,6 +222,9 @@ public sealed class ClusterSilo : IAsyncDisposable
                 o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(2);
                 o.DefunctSiloExpiration = TimeSpan.FromHours(1);
             });
+            // Before the worker, so that it is stopped after it.
+            silo.Services.AddSingleton<Departure>();
+            silo.Services.AddHostedService(s => s.GetRequiredService<Departure>());
             silo.AddExperimentsRuntime(new RuntimeOptions(
                 store, options.Workbench, NodeFacts.OfThisProcess(options.Name, options.PlugIns, memory, attends: true), memory, options.Lanes)
             {

@@ -55,6 +55,24 @@ public sealed class OneMachineTests
     }
 
     [Fact]
+    public async Task Silos_whose_Redis_is_gone_drain_and_leave_without_it()
+    {
+        await using OneMachine machine = new();
+        Assert.Equal(0, (await machine.RunAsync("cluster", "up", "--silos", "2", "--lanes", "1")).Code);
+        long sweep = (long)(await machine.JsonAsync("submit", await machine.FileAsync(Sweep)))["sweep_id"]!;
+        await UntilAsync(async () => await CountAsync(machine, $"trials where sweep_id = {sweep}") > 0);
+        Kill((await machine.ProcessesAsync())["redis"]);
+        long start = Stopwatch.GetTimestamp();
+        JsonNode down = await machine.JsonAsync("cluster", "down");
+        Assert.Equal((2, 0), ((int)down["ended"]!, (int)down["killed"]!));
+
+        // Shards of half a second have ended and a Redis has been waited for; without that it was the whole patience of 30 s, and a kill.
+        Assert.InRange(Stopwatch.GetElapsedTime(start).TotalSeconds, 0, 15);
+        Assert.Equal(0, await CountAsync(machine, "shard where state = 'leased'"));
+        Assert.Equal(0, (await machine.RunAsync("database", "stop")).Code);
+    }
+
+    [Fact]
     public async Task A_silo_that_hangs_is_killed_by_down()
     {
         await using OneMachine machine = new();
