@@ -18,7 +18,7 @@ internal static class SummaryReport
     private const int CommitDigits = 12;
 
     // Of a sweep that runs. Medians of so many are within a percent or so, and they are grouped in a fraction of a second beside a silo at work.
-    private const long SampledTrials = 50_000;
+    private const long SampledTrials = 40_000;
 
     /// <param name="all">Whether a sweep that runs is summed up of every stored trial, however long that takes.</param>
     public static async Task WriteAsync(Invocation invocation, ResultStore store, long id, bool all, CancellationToken cancellation)
