@@ -29,17 +29,25 @@ internal sealed class SecondLife(Interrupts interrupts, Action<string> notice)
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(2);
 
     private readonly long _startedAt = Stopwatch.GetTimestamp();
-    private int _begun;
+    private readonly Lock _gate = new();
+    private bool _begun;
 
     /// <summary>Returns only where the process is to end as it would have without this.</summary>
     public void Begin()
     {
-        if (Interlocked.Exchange(ref _begun, 1) == 1)
+        // Orleans may find it out in two places at once; the second waits here, so as not to end what the first begins.
+        lock (_gate)
         {
-            // Orleans may find it out in two places at once; the second must not end what the first begins.
-            Thread.Sleep(Timeout.Infinite);
+            if (!_begun)
+            {
+                _begun = true;
+                Become();
+            }
         }
+    }
 
+    private void Become()
+    {
         int before = Stopwatch.GetElapsedTime(_startedAt) > Settled ? 0
             : int.TryParse(Environment.GetEnvironmentVariable(Lives), NumberStyles.None, CultureInfo.InvariantCulture, out int lives) ? lives : 0;
         if (OperatingSystem.IsWindows() || before >= Most)
