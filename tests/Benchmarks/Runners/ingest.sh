@@ -112,12 +112,14 @@ copy() {
     awk -v n="$trials" -v s="$start" -v e="$(date +%s.%N)" 'BEGIN { printf "%.0f", n / (e - s) }'
 }
 
-# Half a minute each, for what the runtime compiles of it at the start counts too; as much later as sooner, so that a machine that slows down or speeds up meanwhile tells for neither.
+# By how much the lanes' time beside the kernels' own is more, the kernels' own being two calls a trial, one of them untimed: machines get slower and
+# faster by more within minutes than tracing costs, and the kernels' seconds say by how much. Half a minute each, for what the runtime compiles of it at the start
+# counts too; as much later as sooner.
 traced_by() {
-    local on=0 off=0 sampler
+    local kernels="SELECT sum(2 * seconds_median) FROM experiments.trial WHERE sweep_id = $last" on=0 off=0 sampler
     for sampler in always_on always_off always_off always_on; do
         OTEL_TRACES_SAMPLER=$sampler run traced
-        if [ $sampler = always_on ]; then on=$(query "SELECT $on + ($wall)"); else off=$(query "SELECT $off + ($wall)"); fi
+        if [ $sampler = always_on ]; then on=$(query "SELECT $on + ($wall) / ($kernels)"); else off=$(query "SELECT $off + ($wall) / ($kernels)"); fi
     done
     awk -v a="$on" -v b="$off" 'BEGIN { printf "%.4f", a / b - 1 }'
 }
