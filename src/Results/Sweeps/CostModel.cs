@@ -33,8 +33,8 @@ public sealed record CostModel
     /// <summary>Predicted seconds at which none is full yet: below, a commit would cost more than the wait at the end that a smaller shard saves.</summary>
     public double LeastShardSeconds { get; init; } = 0.2;
 
-    /// <summary>Trials at which a shard is full: so many rows that a commit's fixed cost (a COPY's preparation in the server, a lease, a flush) is a
-    /// hundredth of theirs, and so few that a silo holds a dozen such shards in some 50 MB.</summary>
+    /// <summary>Trials at which a shard is full: so many rows that a commit's fixed cost (a COPY's preparation in the server, a lease, a flush) is
+    /// little beside theirs (of 4,000, a tenth), and so few that a silo holds a dozen such shards in some 50 MB.</summary>
     public int ShardTrials { get; init; } = 8000;
 
     /// <summary>Bytes a trial may need, where it is not the sweep's own limit that is asked about; null for that.</summary>
