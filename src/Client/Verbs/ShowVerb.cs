@@ -12,7 +12,7 @@ internal static class ShowVerb
     {
         Argument<string> id = SweepOptions.SweepId();
         Option<bool> source = new("--source") { Description = "Print the sweep file as it was written, and nothing else" };
-        Option<bool> all = new("--all") { Description = "Of a long sweep that runs: read every stored trial, not a sample of its shards" };
+        Option<bool> all = new("--all") { Description = "Of a long sweep that runs or has just ended: read every stored trial, not a sample of its shards" };
         return new Verb("show", "Show a sweep's facts and what it found")
         {
             Examples =

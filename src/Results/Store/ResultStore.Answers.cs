@@ -26,13 +26,17 @@ public sealed partial class ResultStore
 
     /// <summary>A sweep's facts, where it ran, and what it came to, by kernel configuration, by size, by bound and by fault; null when
     /// there is no such sweep. A finished sweep's is kept (see <see cref="KeepSummaryAsync"/>), else it is computed.</summary>
-    /// <param name="most">Of a sweep that runs, shards of about so many stored trials are read, not all; see <see cref="SweepSummary.Sampled"/>.</param>
+    /// <param name="most">Of a sweep that runs, or has just ended and is being summed up, shards of about so many stored trials are read, not all; see
+    /// <see cref="SweepSummary.Sampled"/>.</param>
     public async Task<SweepSummary?> SummariseAsync(long sweepId, CancellationToken cancellation, long most = long.MaxValue)
     {
         SweepFacts? facts = (await QueryAsync(
             "show-sweep",
             r => new SweepFacts(
-                Listing(r), NullableText(r, 13), r.GetInt64(14), r.GetInt64(15), r.GetGuid(16), NullableText(r, 17), NullableText(r, 18)),
+                Listing(r), NullableText(r, 13), r.GetInt64(14), r.GetInt64(15), r.GetGuid(16), NullableText(r, 17), NullableText(r, 18))
+            {
+                EndedJustNow = r.GetBoolean(19),
+            },
             cancellation,
             sweepId)).SingleOrDefault();
         if (facts is null)
@@ -59,7 +63,7 @@ public sealed partial class ResultStore
         int[]? shards = null;
         long? sampled = null;
         bool nothingMissing = false;
-        if (counts.State == SweepState.Running && counts.Stored > most)
+        if (counts.Stored > most && (counts.State == SweepState.Running || (counts.State == SweepState.Done && !kept && facts.EndedJustNow)))
         {
             (shards, sampled, nothingMissing) = await SampleAsync(sweepId, most, failing: false, cancellation);
         }

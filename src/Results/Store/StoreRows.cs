@@ -97,7 +97,11 @@ public sealed record SweepListing(
 /// <summary>What else is known of a sweep.</summary>
 /// <param name="TraceId">Of the command that made it, 32 hexadecimal digits.</param>
 public sealed record SweepFacts(
-    SweepListing Sweep, string? Question, long Seed, long Instances, Guid SpecificationHash, string? GitCommit, string? TraceId);
+    SweepListing Sweep, string? Question, long Seed, long Instances, Guid SpecificationHash, string? GitCommit, string? TraceId)
+{
+    /// <summary>Whether it ended within the last minute, by the server's clock: what it came to may be being worked out.</summary>
+    public bool EndedJustNow { get; init; }
+}
 
 /// <summary>One kernel configuration, as trials are grouped by it.</summary>
 /// <param name="Parameters">JSON of the settings that have no column, or null.</param>

@@ -83,8 +83,16 @@ public sealed class AnswerTests : StoreTest
         Assert.Equal(all.Failures, some.Failures);
         Assert.Equal(Each, some.Failures.Sum(f => f.Trials));
 
+        // Just ended, it may not be summed up yet; nobody waits for that longer than for a sample, nor for ever for a summary that nobody makes.
         await Store.CommitAsync(Make.Commit(await Make.GrantOneAsync(Store, sweep, Shards - 1, node), node), Cancellation);
+        Assert.Equal(200, (await reader.SummariseAsync(sweep, Cancellation, most: 170))!.Sampled);
+        await OwnerAsync($"UPDATE experiments.sweep SET finished_at = finished_at - interval '61 s' WHERE id = {sweep}");
         Assert.Null((await reader.SummariseAsync(sweep, Cancellation, most: 170))!.Sampled);
+        await OwnerAsync($"UPDATE experiments.sweep SET finished_at = now() WHERE id = {sweep}");
+        await Store.KeepSummaryAsync(sweep, Cancellation);
+        SweepSummary kept = (await reader.SummariseAsync(sweep, Cancellation, most: 170))!;
+        Assert.Null(kept.Sampled);
+        Assert.Equal(Shards * Each, kept.Configurations.Sum(c => c.Trials));
     }
 
     [Fact]
