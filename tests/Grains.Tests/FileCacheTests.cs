@@ -38,6 +38,39 @@ public sealed class FileCacheTests : IDisposable
     }
 
     [Fact]
+    public void Where_the_disk_is_full_what_nobody_reads_goes_and_room_is_waited_for()
+    {
+        Assert.SkipUnless(File.Exists("/dev/full"), "A device that is always full is needed.");
+        (InstanceSpec first, _) = Instance(1);
+        (InstanceSpec second, byte[][] bytes) = Instance(2);
+        using FileCache cache = Cache();
+        cache.Locate(first, Cancellation).Dispose();
+        (_source.Fault, _source.FaultEndsAfter) = (Full(), 2);
+        using LocatedFiles located = cache.Locate(second, Cancellation);
+        Assert.Equal(bytes[0], File.ReadAllBytes(Assert.Single(located.Paths).Value));
+        Assert.Equal(3, _source.Asked);
+        Assert.Equal([Name(bytes[0])], Names());
+    }
+
+    [Fact]
+    public void A_disk_that_stays_full_is_waited_for_once_and_again_after_something_could_be_written()
+    {
+        Assert.SkipUnless(File.Exists("/dev/full"), "A device that is always full is needed.");
+        (InstanceSpec instance, _) = Instance(1);
+        using FileCache cache = new(new FileCacheOptions(Cached, 1 << 20) { WaitForRoom = TimeSpan.FromMilliseconds(1) }, _source, TimeProvider.System);
+        _source.Fault = Full();
+        Assert.Contains("make room", Assert.Throws<InvalidDataException>(() => cache.Locate(instance, Cancellation)).Message, StringComparison.Ordinal);
+        int asked = _source.Asked;
+        Assert.InRange(asked, 1, 2);
+        Assert.Throws<InvalidDataException>(() => cache.Locate(instance, Cancellation));
+        Assert.Equal(asked + 1, _source.Asked);
+
+        _source.Fault = null;
+        cache.Locate(instance, Cancellation).Dispose();
+        Assert.Single(Names());
+    }
+
+    [Fact]
     public void What_is_not_there_or_is_another_file_there_is_fetched_once_and_read_as_it_was_submitted()
     {
         (InstanceSpec instance, byte[][] bytes) = Instance(1);
@@ -393,6 +426,9 @@ public sealed class FileCacheTests : IDisposable
         return (InstanceOf([.. seeds.Zip(files)]), files);
     }
 
+    /// <summary>What the runtime makes of a device that is full, not what we think it makes.</summary>
+    private static IOException Full() => Assert.Throws<IOException>(() => File.WriteAllBytes("/dev/full", [1]));
+
     private InstanceSpec InstanceOf(params (int Seed, byte[] Bytes)[] files)
     {
         Dictionary<string, object> settings = new() { ["folder"] = Path.Combine(_folder, "data"), ["x"] = "identity", ["y"] = "identity" };
@@ -457,6 +493,12 @@ public sealed class FileCacheTests : IDisposable
 
         public Exception? Fault { get; set; }
 
+        /// <summary>How often a piece was asked for, in vain or not.</summary>
+        public int Asked { get; private set; }
+
+        /// <summary>After how many it ends.</summary>
+        public int FaultEndsAfter { get; set; } = int.MaxValue;
+
         public void Add(byte[] bytes)
         {
             StoredFile file = new(Name(bytes), bytes.Length);
@@ -470,7 +512,8 @@ public sealed class FileCacheTests : IDisposable
 
         public Task<byte[]?> FindPieceAsync(Guid content, int number, CancellationToken cancellation)
         {
-            if (Fault is not null)
+            Asked++;
+            if (Fault is not null && Asked <= FaultEndsAfter)
             {
                 throw Fault;
             }

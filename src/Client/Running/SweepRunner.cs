@@ -61,7 +61,7 @@ internal static class SweepRunner
             {
                 await EndAsync(starting);
                 await store.KeepSummaryAsync(prepared.SweepId, CancellationToken.None);
-                await SummaryReport.WriteAsync(invocation, store, prepared.SweepId, all: false, CancellationToken.None);
+                await SummaryReport.WriteAsync(invocation, store, prepared.SweepId, all: true, CancellationToken.None);
                 return CodeOf(await store.ProgressAsync(prepared.SweepId, CancellationToken.None));
             }
 
@@ -131,7 +131,7 @@ internal static class SweepRunner
         }
 
         await store.KeepSummaryAsync(id, CancellationToken.None);
-        await SummaryReport.WriteAsync(invocation, store, id, all: false, CancellationToken.None);
+        await SummaryReport.WriteAsync(invocation, store, id, all: true, CancellationToken.None);
         return CodeOf(end.Progress);
     }
 

@@ -12,6 +12,9 @@ public sealed record FileCacheOptions(string Folder, long MostBytes)
 {
     public const long DefaultBytes = CarriedFile.MostBytes;
 
+    /// <summary>How long a lane whose disk is full waits for room, before the trials that need the file fail.</summary>
+    public TimeSpan WaitForRoom { get; init; } = TimeSpan.FromMinutes(2);
+
     /// <summary>In <c>$XDG_CACHE_HOME</c>, else the home's <c>.cache</c>.</summary>
     public static FileCacheOptions Of(Func<string, string?> environment)
     {
@@ -30,7 +33,8 @@ public sealed record FileCacheOptions(string Folder, long MostBytes)
 /// a process first reads it. Whoever reads a file holds a shared lock on it, and only what can be locked alone is removed: the kernel frees
 /// the locks of a process that died. No name is ever used twice, since a lock is on a file and a removal of a name: what had been locked as the one
 /// would be removed as the other. Two processes may so fetch one file each; the copy that nobody reads goes in time. The files used longest ago go
-/// first. Safe for several lanes, and for several processes of one folder.
+/// first. On a disk that is full all go that nobody reads, and room is waited for, its lease renewed meanwhile as that of any shard; once that was in
+/// vain nobody waits again until a file was written. Safe for several lanes, and for several processes of one folder.
 /// </remarks>
 public sealed class FileCache(FileCacheOptions options, IFileSource source, TimeProvider time) : IFileLibrary, IDisposable
 {
@@ -44,6 +48,7 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
     private readonly ConcurrentDictionary<Guid, StoredFile> _stored = new();
     private readonly ConcurrentDictionary<string, string> _lastSeen = new();
     private readonly SemaphoreSlim _fetching = new(1);
+    private volatile bool _waitedInVain;
 
     public LocatedFiles Locate(InstanceSpec instance, CancellationToken cancellation)
     {
@@ -106,22 +111,43 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
             return held;
         }
 
-        _fetching.Wait(cancellation);
-        try
+        for (long since = time.GetTimestamp(); ;)
         {
-            // Another lane may have fetched it meanwhile.
-            return TryHold(file, stored) ?? Fetch(file, stored, cancellation);
+            _fetching.Wait(cancellation);
+            try
+            {
+                // Another lane may have fetched it meanwhile.
+                FileStream found = TryHold(file, stored) ?? Fetch(file, stored, cancellation);
+                _waitedInVain = false;
+                return found;
+            }
+            catch (IOException full) when (IsFull(full) && !_waitedInVain && time.GetElapsedTime(since) < options.WaitForRoom)
+            {
+                MakeRoom(options.MostBytes);
+            }
+            catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
+            {
+                _waitedInVain |= fault is IOException full && IsFull(full);
+                throw new InvalidDataException(
+                    $"the cache of files, {options.Folder}, cannot be written ({fault.Message.TrimEnd('.')}); make room, or name another folder in "
+                    + "EXPERIMENTS_FILES_CACHE",
+                    fault);
+            }
+            finally
+            {
+                _fetching.Release();
+            }
+
+            // Not all lanes and silos of a machine at once.
+            Task.Delay(TimeSpan.FromMilliseconds(1000 + RandomNumberGenerator.GetInt32(2000)), time, cancellation).GetAwaiter().GetResult();
         }
-        catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
-        {
-            throw new InvalidDataException(
-                $"the cache of files, {options.Folder}, cannot be written ({fault.Message.TrimEnd('.')}); make room, or name another folder in EXPERIMENTS_FILES_CACHE",
-                fault);
-        }
-        finally
-        {
-            _fetching.Release();
-        }
+    }
+
+    /// <summary>The disk, or what its user may have of it.</summary>
+    private static bool IsFull(IOException fault)
+    {
+        const int NoSpace = 28, Quota = 122, WindowsDiskFull = unchecked((int)0x80070070);
+        return fault.HResult is NoSpace or Quota or WindowsDiskFull;
     }
 
     private FileStream? TryHold(InstanceFile file, StoredFile stored)
