@@ -412,6 +412,24 @@ public sealed class FileCacheTests : IDisposable
         Assert.Empty(there.Paths);
     }
 
+    /// <summary>Of one that looks as it did, length and time and all, only its bytes tell.</summary>
+    [Fact]
+    public void A_file_that_was_saved_over_fails_the_trials_that_are_of_it_and_not_the_sweep()
+    {
+        string path = Path.Combine(_folder, "f.cnf");
+        File.WriteAllText(path, "p cnf 2 1\n1 2 0\n");
+        DateTime written = File.GetLastWriteTimeUtc(path);
+        SweepSpec spec = SweepFile.Parse(
+            "name: f\ninstances: {family: sat, formula: f.cnf, n: 8, d: 2}\nkernels: {kernel: exact}\nmeasure: {rounds: 1, min_time: 0s, max_noise: 0}\n",
+            "f.yaml", _folder, BuiltInCatalog.Create());
+        File.WriteAllText(path, "p cnf 2 1\n1 1 0\n");
+        File.SetLastWriteTimeUtc(path, written);
+
+        TrialOutcome outcome = Assert.Single(TestWorkbench.Run(Workbench.BuiltIn, SweepPlan.Of(1, spec.ToJson(), BuiltInCatalog.Create())).Outcomes);
+        Assert.Equal(TrialStatus.Failed, outcome.Status);
+        Assert.Contains($"{path} has changed since the sweep was made", outcome.Reason, StringComparison.Ordinal);
+    }
+
     private FileCache Cache() => new(new FileCacheOptions(Cached, 1 << 20), _source, TimeProvider.System);
 
     /// <summary>An instance whose matrices are files m1, m2, … of these seeds, all of them in the store.</summary>

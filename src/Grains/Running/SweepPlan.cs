@@ -35,6 +35,10 @@ public sealed record SweepPlan(long SweepId, Measure Measure, Limits Limits, Fun
         SweepSpec spec = SweepSpec.FromJson(specification);
         return catalog.Refusal(spec) is string refusal
             ? throw new ArgumentException(refusal)
-            : new SweepPlan(sweep, spec.Measure, spec.Limits, new SweepExpansion(spec, catalog).At) { Specification = specification };
+            : new SweepPlan(sweep, spec.Measure, spec.Limits, new SweepExpansion(spec, WithoutRefusals(catalog)).At) { Specification = specification };
     }
+
+    /// <summary>What families refuse was told where the sweep was made. Here it would be asked of every instance, its files read for that alone; and one
+    /// that has been saved over since is the fault of its trials, which say so, and not the end of the sweep.</summary>
+    private static Catalog WithoutRefusals(Catalog catalog) => catalog with { Families = [.. catalog.Families.Select(f => f with { Refuse = null })] };
 }
