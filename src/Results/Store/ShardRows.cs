@@ -19,6 +19,7 @@ public sealed class ShardRows : IOutcomes, IDisposable
     private CopyBuffer? _trials;
     private CopyBuffer? _samples;
     private bool _complete;
+    private bool _disposed;
 
     /// <param name="lease">The shard, and by what right it is run.</param>
     /// <param name="nodeId">The silo's row in <c>node</c>.</param>
@@ -111,7 +112,7 @@ public sealed class ShardRows : IOutcomes, IDisposable
     /// <summary>Gives the memory back; only when no commit sends it any more.</summary>
     public void Dispose()
     {
-        _complete = true;
+        _complete = _disposed = true;
         _trials?.Dispose();
         _samples?.Dispose();
     }
@@ -120,6 +121,8 @@ public sealed class ShardRows : IOutcomes, IDisposable
 
     private ReadOnlyMemory<byte> Complete(CopyBuffer? rows)
     {
+        // A commit of none of the rows that it counts would lose them without a word.
+        ObjectDisposedException.ThrowIf(_disposed, this);
         if (!_complete)
         {
             _complete = true;

@@ -123,6 +123,17 @@ public sealed class CommitTests : StoreTest
     }
 
     [Fact]
+    public async Task Rows_whose_memory_was_given_back_are_not_committed_as_none()
+    {
+        long sweep = await Make.SweepAsync(Store, 1, 3);
+        int node = await Make.NodeAsync(Store);
+        ShardCommit commit = Make.Commit(await Make.GrantOneAsync(Store, sweep, 0, node), node);
+        commit.Rows.Dispose();
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => Store.CommitAsync(commit, Cancellation));
+        Assert.Equal(0, (await Store.ProgressAsync(sweep, Cancellation)).Done);
+    }
+
+    [Fact]
     public async Task The_sweep_is_done_when_its_last_shards_commit_at_the_same_time()
     {
         for (int round = 0; round < 20; round++)
