@@ -148,6 +148,22 @@ public sealed class AnswerTests : StoreTest
         };
     }
 
+    /// <summary>A process that runs a shard again has counted it already, and would take what only that shard holds for common.</summary>
+    [Fact]
+    public async Task A_shard_that_is_run_again_stays_as_rare_as_it_ever_was()
+    {
+        long sweep = await Make.SweepAsync(Store, 1, 3);
+        int node = await Make.NodeAsync(Store);
+        foreach ((TrialStatus status, int? seen, int? stored) in
+            ((TrialStatus, int?, int?)[])[(TrialStatus.Failed, 1, 1), (TrialStatus.Failed, 3, 1), (TrialStatus.Failed, 0, 0), (TrialStatus.Done, null, null)])
+        {
+            ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, node);
+            Assert.Equal(CommitResult.Stored, await Store.CommitAsync(Make.Commit(lease, node, status) with { SeenBefore = seen }, Cancellation));
+            Assert.Equal(stored ?? -1L, await ScalarAsync("SELECT coalesce(seen_before, -1)::bigint FROM experiments.shard"));
+            await Store.RetryAsync(sweep, failed: true, skipped: false, Cancellation);
+        }
+    }
+
     [Fact]
     public void A_process_wants_a_configuration_from_three_shards_or_from_one_with_many_trials_and_counts_as_many_as_it_has_room_for()
     {
