@@ -389,7 +389,7 @@ internal static class SummaryReport
         runners.Shards > 0
             ? $"Running: {Format.Count(runners.Processes)} process{(runners.Processes == 1 ? "" : "es")} at {Format.Count(runners.Shards, "shard")}"
         : runners.Attending > 0
-            ? $"Waiting: {Format.Count(runners.Attending, "silo")} that take up every sweep, none at a shard of it"
+            ? $"Waiting: {Format.Count(runners.Attending, "silo")} that take{(runners.Attending == 1 ? "s" : "")} up every sweep, none at a shard of it"
         : runners.LastAt is DateTimeOffset last
             ? $"Nothing has run it since {Format.Time(last)}: no live process holds a shard of it. experiments resume {sweep} goes on"
         : $"Nothing has run it yet: experiments resume {sweep} does, or a silo of a cluster";

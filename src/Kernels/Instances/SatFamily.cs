@@ -20,7 +20,7 @@ namespace Experiments.Kernels.Instances;
 /// widen. Under mask: causal a row cannot see all keys, and the loss decides nothing.
 ///
 /// n and d. A formula needs n of at least 2 · 2^⌈v/2⌉, and 8, and d of at least M + 1. More rows are more padding, and more columns are zero, as of clauses
-/// that always hold: neither changes what is decided. A formula that is drawn takes all that n and d leave it: v = 2 ⌊log2 n/2⌋ and M = d − 1.
+/// that always hold: neither changes what is decided. A formula that is drawn takes all that n and d leave it: v = 2 ⌊log2(n/2)⌋ and M = d − 1.
 ///
 /// B is s or s/√2: Θ(log n) where d is. Source: Alman and Song 2024, appendix E, for the shape; the half-way padding, by which the signal does not
 /// vanish with n, and the split of odd v are ours.
@@ -42,7 +42,7 @@ public sealed class SatFamily : ICheckedFamily
     public IReadOnlyList<Axis> Axes { get; } =
     [
         new("formula", AxisKind.Choice,
-            "A DIMACS .cnf file of v variables and M clauses, which needs n ≥ 2 · 2^⌈v/2⌉ and d > M; left out, a formula is drawn, of v = 2 ⌊log2 n/2⌋ and M = d − 1.")
+            "A DIMACS .cnf file of v variables and M clauses, which needs n ≥ 2 · 2^⌈v/2⌉ and d > M; left out, a formula is drawn, of v = 2 ⌊log2(n/2)⌋ and M = d − 1.")
         { IsFile = true },
         new("width", AxisKind.Integer, "Literals in each clause of a formula that is drawn; left out, 3.", Minimum: 1, Maximum: MostVariables),
         new("lambda", AxisKind.Real, "λ of X = λ I. The loss decides at 1; between 0 and 1 lies the path that gradients are summed along.",

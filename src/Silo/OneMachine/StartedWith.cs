@@ -10,7 +10,8 @@ internal static class StartedWith
     /// <summary>By which a silo is given the text.</summary>
     public const string Variable = "EXPERIMENTS_SILO_STARTED_WITH";
 
-    // Of a hash that tells two settings of one machine apart, and is no use to who would guess a password.
+    // Enough to tell two settings of one machine apart, and too little to find a password that nobody could guess. Who could guess it sees whether he is
+    // right: it lies in the folder that only its owner reads.
     private const int Digits = 8;
 
     /// <summary>Null where nobody gave one.</summary>
