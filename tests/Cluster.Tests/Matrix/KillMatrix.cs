@@ -168,8 +168,8 @@ internal sealed partial class KillMatrix(TestCluster cluster, RecoveryTable tabl
 
         victim.Signal("CONT");
 
-        // It may find that it was declared dead, and end.
-        await Task.Delay(2000);
+        // It may find that it was declared dead, and start anew after two seconds; a signal to drain would end it unheard until it listens again.
+        await Task.Delay(6000);
         return (commit, elsewhere);
     }
 
