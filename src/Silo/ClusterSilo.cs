@@ -330,14 +330,15 @@ public sealed class ClusterSilo : IAsyncDisposable
         static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
     }
 
-    /// <summary>Between Orleans and what it ends the process by. Only its membership knows of a silo that was declared dead.</summary>
+    /// <summary>Between Orleans and what it ends the process by. Only its membership knows of a silo that was declared dead, and tells it without an
+    /// exception: with one it is a fault of its own, which ends the process as any other.</summary>
     private sealed class DeathNotice(IFatalErrorHandler usual, Action declaredDead) : IFatalErrorHandler
     {
         public bool IsUnexpected(Exception exception) => usual.IsUnexpected(exception);
 
         public void OnFatalException(object? sender = null, string? context = null, Exception? exception = null)
         {
-            if (sender?.GetType().Namespace == "Orleans.Runtime.MembershipService")
+            if (exception is null && sender?.GetType().Namespace == "Orleans.Runtime.MembershipService")
             {
                 declaredDead();
             }
