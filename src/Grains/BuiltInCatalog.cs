@@ -78,9 +78,15 @@ public static class BuiltInCatalog
         }
     }
 
-    /// <exception cref="ArgumentException">The family has an axis of its own that is every family's.</exception>
+    /// <exception cref="ArgumentException">The family has an axis of its own that is every family's, or one of files that cannot be.</exception>
     private static IEnumerable<Axis> AxesOf(IInstanceFamily family)
     {
+        if (family.Axes.FirstOrDefault(a => a.IsFile && (a.Kind != Kernels.AxisKind.Choice || a.Default is not null || a.Choices is { Count: > 0 })) is Axis file)
+        {
+            throw new ArgumentException(
+                $"The family {family.Name} has an axis '{file.Name}' of files, which are named in the sweep file. Make it a Choice without Choices and without Default.");
+        }
+
         IReadOnlyList<Axis> common = InstanceAxes.Of(family);
         return family.Axes.FirstOrDefault(a => common.Any(c => c.Name == a.Name)) is Axis twice
             ? throw new ArgumentException(
@@ -88,9 +94,12 @@ public static class BuiltInCatalog
             : family.Axes.Concat(common);
     }
 
-    /// <exception cref="ArgumentException">The kernel has an axis of its own that is every kernel's.</exception>
+    /// <exception cref="ArgumentException">The kernel has an axis of its own that is every kernel's, or one of files.</exception>
     private static IEnumerable<Axis> AxesOf(IGradientKernel kernel) =>
-        kernel.Axes.FirstOrDefault(a => GradientCall.Axes.Any(c => c.Name == a.Name)) is Axis twice
+        kernel.Axes.FirstOrDefault(a => a.IsFile) is Axis file
+            ? throw new ArgumentException(
+                $"The kernel {kernel.Name} has an axis '{file.Name}' of files, which only families read. Leave IsFile out.")
+        : kernel.Axes.FirstOrDefault(a => GradientCall.Axes.Any(c => c.Name == a.Name)) is Axis twice
             ? throw new ArgumentException(
                 $"The kernel {kernel.Name} has an axis '{twice.Name}', which is every kernel's. Give it another name.")
             : kernel.Axes.Concat(GradientCall.Axes);

@@ -50,7 +50,7 @@ internal static class TestWorkbench
 
         public string Summary => "A few numbers.";
 
-        public IReadOnlyList<Axis> Axes => [];
+        public IReadOnlyList<Axis> Axes { get; init; } = [];
 
         public bool NeedsBound => false;
 
@@ -86,7 +86,7 @@ internal static class TestWorkbench
 
         public string Summary => "For tests.";
 
-        public IReadOnlyList<Axis> Axes => [];
+        public IReadOnlyList<Axis> Axes { get; init; } = [];
 
         public double StateBytes { get; init; } = 1000;
 

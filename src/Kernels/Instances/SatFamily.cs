@@ -35,6 +35,8 @@ public sealed class SatFamily : ICheckedFamily
     // 2 · 2^30 rows are more than an n can say.
     private const int MostVariables = 58;
 
+    private volatile Known? _last;
+
     public string Name => "sat";
 
     public string Summary => "k-SAT as attention, the lower bound's own instances: the loss exceeds 1/8 exactly where the formula can be satisfied.";
@@ -120,11 +122,11 @@ public sealed class SatFamily : ICheckedFamily
         return false;
     }
 
-    internal static (int Variables, IReadOnlyList<IReadOnlyList<int>> Clauses) FormulaOf(InstanceRequest request) =>
+    internal (int Variables, IReadOnlyList<IReadOnlyList<int>> Clauses) FormulaOf(InstanceRequest request) =>
         GivenOf(request) is DimacsFile given ? (given.Variables, given.Clauses) : Drawn(request);
 
     /// <summary>Null where a formula is to be drawn.</summary>
-    private static DimacsFile? GivenOf(InstanceRequest request)
+    private DimacsFile? GivenOf(InstanceRequest request)
     {
         Draws.CheckShape(request);
         if (request.N < FewestRows)
@@ -132,7 +134,19 @@ public sealed class SatFamily : ICheckedFamily
             throw new ArgumentException($"n = {request.N}: the family sat needs an n of at least {FewestRows}.");
         }
 
-        return request.ReadFile("formula") is GivenFile file ? Fitting(request, DimacsFile.Parse(file)) : null;
+        return request.ReadFile("formula") is GivenFile file ? Fitting(request, Parsed(file)) : null;
+    }
+
+    // A formula is one for all the instances that differ in n, d or lambda.
+    private DimacsFile Parsed(GivenFile file)
+    {
+        if (_last is not (GivenFile known, DimacsFile formula) || known.Path != file.Path || !known.Bytes.Span.SequenceEqual(file.Bytes.Span))
+        {
+            formula = DimacsFile.Parse(file);
+            _last = new Known(file, formula);
+        }
+
+        return formula;
     }
 
     private static DimacsFile Fitting(InstanceRequest request, DimacsFile formula)
@@ -192,4 +206,6 @@ public sealed class SatFamily : ICheckedFamily
 
         return (v, clauses);
     }
+
+    private sealed record Known(GivenFile File, DimacsFile Formula);
 }

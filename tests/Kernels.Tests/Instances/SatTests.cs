@@ -26,7 +26,7 @@ public sealed class SatTests(ITestOutputHelper log) : IDisposable
         for (ulong key = 0; key < 8; key++)
         {
             InstanceRequest request = new(n, d, null, key, Problems.Set(("width", (long)width)));
-            (int v, IReadOnlyList<IReadOnlyList<int>> clauses) = SatFamily.FormulaOf(request);
+            (int v, IReadOnlyList<IReadOnlyList<int>> clauses) = new SatFamily().FormulaOf(request);
             Assert.Equal((2 * (int)Math.Log2(n / 2), d - 1), (v, clauses.Count));
             Assert.All(clauses, c => Assert.Equal(width, c.Select(Math.Abs).Distinct().Count(x => x >= 1 && x <= v)));
             satisfied += HoldLogits(_family.Draw(request), v, clauses);
@@ -70,7 +70,7 @@ public sealed class SatTests(ITestOutputHelper log) : IDisposable
             for (ulong key = 100; key < 106; key++)
             {
                 InstanceRequest request = new(n, d, null, key, Problems.Set(("width", (long)width)));
-                (int v, IReadOnlyList<IReadOnlyList<int>> clauses) = SatFamily.FormulaOf(request);
+                (int v, IReadOnlyList<IReadOnlyList<int>> clauses) = new SatFamily().FormulaOf(request);
                 bool satisfiable = Enumerable.Range(0, 1 << v).Any(a => Unsatisfied(clauses, a) == 0);
                 AttentionProblem<double> problem = _family.Draw(request);
                 HoldDecision(problem, satisfiable);
@@ -132,7 +132,7 @@ public sealed class SatTests(ITestOutputHelper log) : IDisposable
     [Fact]
     public void Drawn_clauses_are_over_all_variables_alike_and_of_either_sign()
     {
-        (int v, IReadOnlyList<IReadOnlyList<int>> clauses) = SatFamily.FormulaOf(Request(32, 20_001));
+        (int v, IReadOnlyList<IReadOnlyList<int>> clauses) = new SatFamily().FormulaOf(Request(32, 20_001));
         foreach (int variable in Enumerable.Range(1, v))
         {
             // 60000 literals over 8 variables of two signs: 3750 each, give or take 60.

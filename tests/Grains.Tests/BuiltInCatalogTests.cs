@@ -1,0 +1,35 @@
+using Experiments.Kernels;
+using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.Instances;
+using static Experiments.Grains.Tests.TestWorkbench;
+
+namespace Experiments.Grains.Tests;
+
+/// <summary>What a kernel or a family of somebody's own may not say of itself.</summary>
+public sealed class BuiltInCatalogTests
+{
+    [Fact]
+    public void An_axis_of_files_is_of_names_that_only_a_sweep_gives()
+    {
+        foreach (Axis axis in (Axis[])[
+            new("table", AxisKind.Integer, "A file by its number.") { IsFile = true },
+            new("table", AxisKind.Choice, "A file.", Default: "a.csv") { IsFile = true },
+            new("table", AxisKind.Choice, "A file.", Choices: ["a.csv", "b.csv"]) { IsFile = true }])
+        {
+            ArgumentException fault = Assert.Throws<ArgumentException>(() => CatalogOf(new Small { Axes = [axis] }));
+            Assert.StartsWith("The family small has an axis 'table' of files", fault.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_family_has_axes_of_files_and_a_kernel_has_none()
+    {
+        Axis axis = new("table", AxisKind.Choice, "A file.") { IsFile = true };
+        Assert.Contains(CatalogOf(new Small { Axes = [axis] }).Families.Single(f => f.Name == "small").Axes, a => a is { Name: "table", IsFile: true });
+        ArgumentException fault = Assert.Throws<ArgumentException>(() => CatalogOf(new Small(), new Fake("mine") { Axes = [axis] }));
+        Assert.Equal("The kernel mine has an axis 'table' of files, which only families read. Leave IsFile out.", fault.Message);
+    }
+
+    private static Results.Sweeps.Catalog CatalogOf(IInstanceFamily family, params IGradientKernel[] kernels) =>
+        BuiltInCatalog.Create(new Workbench([new Fake("exact"), .. kernels], [family]));
+}
