@@ -37,9 +37,9 @@ public sealed class DimacsFile
             throw new InvalidDataException($"{file.Path} is compressed; a DIMACS .cnf file is needed as text. Unpack it with gunzip.");
         }
 
-        // Only comments hold anything but ASCII, and nobody reads those.
+        // Only comments hold anything but ASCII, and nobody reads those. As Latin-1 half an Å would be the end of a line.
         bytes = bytes.StartsWith<byte>([0xEF, 0xBB, 0xBF]) ? bytes[3..] : bytes;
-        return new Reader(file.Path).Read(Encoding.Latin1.GetString(bytes));
+        return new Reader(file.Path).Read(Encoding.ASCII.GetString(bytes));
     }
 
     private sealed class Reader(string path)

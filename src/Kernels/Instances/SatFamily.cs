@@ -165,7 +165,7 @@ public sealed class SatFamily : ICheckedFamily
         if (v > MostVariables)
         {
             throw new ArgumentException(
-                $"{formula.Path} has {v} variables, and n would have to be 2^{((v + 1) / 2) + 1}; a formula may have {MostVariables} at most.");
+                $"{formula.Path} has {v} variables, and n would have to be 2^{((v + 1L) / 2) + 1}; a formula may have {MostVariables} at most.");
         }
 
         int rows = Math.Max(FewestRows, 2 << ((v + 1) / 2));

@@ -12,6 +12,7 @@ public sealed class DimacsTests
     [InlineData("\u00EF\u00BB\u00BFp cnf 3 2\n1 -2 0 3 0\n%\n0\n\n", "1 -2|3")]
     [InlineData("p cnf 3 2\n1 1 -1 0\n0\n", "1 1 -1|")]
     [InlineData("c \u00E9 in Latin-1\np cnf 1 0\n", null)]
+    [InlineData("c of \u00C3\u0085sa, in UTF-8\np cnf 1 0\n", null)]
     [InlineData("p cnf 2147483647 1\n-2147483647 0", "-2147483647")]
     public void A_formula_is_read_however_it_is_laid_out(string text, string? clauses)
     {
