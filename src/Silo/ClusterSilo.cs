@@ -278,7 +278,7 @@ public sealed class ClusterSilo : IAsyncDisposable
     {
         ConfigurationOptions once = redis.Clone();
         once.AbortOnConnectFail = true;
-        string where = string.Join(", ", redis.EndPoints);
+        string where = string.Join(", ", redis.EndPoints.Select(EndPointCollection.ToString));
         try
         {
             ConnectionMultiplexer connection = await ConnectionMultiplexer.ConnectAsync(once);

@@ -45,6 +45,13 @@ public static partial class ConnectionText
             throw new ArgumentException($"{where} has Host '{shortened}', which is no whole address. A name is needed, or one such as 10.0.0.5.");
         }
 
+        // The driver reads it no sooner than it connects, and throws whatever its parser does.
+        if (settings.Host.Split(',').Select(h => NetworkAddress.PortOf(h.Trim()))
+            .FirstOrDefault(p => p is not null && (!ushort.TryParse(p, NumberStyles.None, CultureInfo.InvariantCulture, out ushort port) || port == 0)) is string wrong)
+        {
+            throw new ArgumentException($"{where} has a Host with the port '{wrong}'; one from 1 to {ushort.MaxValue} is needed.");
+        }
+
         if (settings.Port > ushort.MaxValue)
         {
             throw new ArgumentException($"{where} has Port {settings.Port}; one from 1 to {ushort.MaxValue} is needed.");

@@ -36,4 +36,13 @@ public static class NetworkAddress
         string name = host.Count(c => c == ':') == 1 ? host[..host.IndexOf(':', StringComparison.Ordinal)] : host;
         return !name.Contains(':', StringComparison.Ordinal) && IPAddress.TryParse(name, out _) && Find(name) is null ? name : null;
     }
+
+    /// <summary>What follows the host as its port, whatever that is; null where nothing does, as after a socket's path.</summary>
+    public static string? PortOf(string host)
+    {
+        ArgumentNullException.ThrowIfNull(host);
+        int colon = host.LastIndexOf(':');
+        bool isAlone = colon >= 0 && (host[..colon].EndsWith(']') || !host[..colon].Contains(':', StringComparison.Ordinal));
+        return isAlone && host[0] is not ('/' or '@') ? host[(colon + 1)..] : null;
+    }
 }

@@ -106,8 +106,13 @@ public sealed class SiloOptions
     /// <summary>Null for none.</summary>
     public string? StateFile(ParseResult parsed) => parsed.GetValue(_state);
 
-    private static IPAddress AddressOf(Setting bind) => NetworkAddress.Find(bind.Value ?? "127.0.0.1")
-        ?? throw CommandException.Invalid($"{bind.Source} is '{bind.Value}'; a whole IP address of this machine is needed, such as 127.0.0.1 or 10.0.0.5.");
+    private static IPAddress AddressOf(Setting bind)
+    {
+        IPAddress address = NetworkAddress.Find(bind.Value ?? "127.0.0.1")
+            ?? throw CommandException.Invalid($"{bind.Source} is '{bind.Value}'; a whole IP address of this machine is needed, such as 127.0.0.1 or 10.0.0.5.");
+        return !address.Equals(IPAddress.Any) && !address.Equals(IPAddress.IPv6Any) ? address : throw CommandException.Invalid(
+            $"{bind.Source} is '{bind.Value}', which is every address, and the others reach a silo by the one that it listens on. Name one of this machine, such as 10.0.0.5.");
+    }
 
     private static ClusterTlsOptions? TlsOf(string? certificate, string? key, string? authority) =>
         (certificate, key, authority) switch

@@ -55,4 +55,15 @@ public sealed class NetworkAddressTests
         Assert.Null(NetworkAddress.Find(host));
         Assert.Null(NetworkAddress.Shortened(host));
     }
+
+    [Theory]
+    [InlineData("db:5433", "5433")]
+    [InlineData("[::1]:x", "x")]
+    [InlineData("db:", "")]
+    [InlineData("db", null)]
+    [InlineData("::1", null)]
+    [InlineData("[::1]", null)]
+    [InlineData("/tmp/a:5", null)]
+    [InlineData("", null)]
+    public void What_follows_a_host_is_its_port(string host, string? port) => Assert.Equal(port, NetworkAddress.PortOf(host));
 }
