@@ -136,17 +136,20 @@ public sealed class ClusterSilo : IAsyncDisposable
         _health?.IsDraining = true;
         using CancellationTokenRegistration hurry = now.Register(_host.Services.GetRequiredService<SweepWorker>().StopNow);
         CancellationToken untold = _host.Services.GetRequiredService<Departure>().Untold;
+        SiloTelemetry telemetry = _host.Services.GetRequiredService<SiloTelemetry>();
         Task stopping = _host.StopAsync(untold);
         await Task.WhenAny(stopping, AfterAsync(untold));
         if (stopping.IsCompleted)
         {
             await stopping;
+
+            // Only a flush finds out that a collector is silent; disposing, which sends the same, could tell nobody any more.
+            telemetry.Flush(UntoldPatience);
             return;
         }
 
         // Orleans goes on trying, whatever it is told. Nothing of ours is in there any more but the spans.
         _abandoned = true;
-        SiloTelemetry telemetry = _host.Services.GetRequiredService<SiloTelemetry>();
         telemetry.Flush(UntoldPatience);
         telemetry.Dispose();
     }

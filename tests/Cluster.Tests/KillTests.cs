@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using Experiments.Cluster.Tests.Driving;
 using Experiments.Results.Store;
 using Experiments.Silo;
@@ -147,6 +148,22 @@ public sealed class KillTests
         long next = await cluster.SubmitAsync(Sweep.Replace("repeats: 60", "repeats: 5", StringComparison.Ordinal));
         await cluster.UntilWholeAsync(next, Trials / 12, Patience);
         Assert.Equal(0, await cluster.StoredAsync(sweep));
+    }
+
+    [Fact]
+    public async Task A_silo_whose_collector_never_answers_says_so_when_it_leaves()
+    {
+        Assert.SkipWhen(TestCluster.Unavailable is not null, TestCluster.Unavailable ?? "");
+        await using TestCluster cluster = await TestCluster.StartAsync(0);
+
+        // The system accepts for it; nobody reads.
+        using TcpListener silent = new(IPAddress.Loopback, 0);
+        silent.Start(backlog: 100);
+        cluster.Environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = $"http://127.0.0.1:{((IPEndPoint)silent.LocalEndpoint).Port}";
+        Child silo = await cluster.AddSiloAsync();
+        silo.Signal("TERM");
+        Assert.Equal(0, await silo.EndAsync(TimeSpan.FromSeconds(20)));
+        Assert.Contains("Not all traces and metrics reached the collector", silo.Said, StringComparison.Ordinal);
     }
 
     [Fact]
