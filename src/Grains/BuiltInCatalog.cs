@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Experiments.Grains.Running;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
 using Experiments.Kernels.Instances;
@@ -75,6 +76,11 @@ public static class BuiltInCatalog
         catch (Exception refused) when (refused is ArgumentException or InvalidDataException)
         {
             return refused.Message;
+        }
+        catch (Exception fault) when (fault is not OperationCanceledException)
+        {
+            // Somebody's own family, whose draws would end so too.
+            return $"the family {family.Name} could not check it: {Describe.Exception(fault)}";
         }
     }
 

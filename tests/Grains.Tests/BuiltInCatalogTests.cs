@@ -30,6 +30,28 @@ public sealed class BuiltInCatalogTests
         Assert.Equal("The kernel mine has an axis 'table' of files, which only families read. Leave IsFile out.", fault.Message);
     }
 
+    [Fact]
+    public void A_check_that_breaks_is_told_by_its_familys_name()
+    {
+        Func<Results.Sweeps.InstanceSpec, string?> refuse = CatalogOf(new Broken()).Families.Single(f => f.Name == "broken").Refuse!;
+        Assert.Equal("the family broken could not check it: InvalidOperationException: boom", refuse(Instance()));
+    }
+
+    private sealed class Broken : ICheckedFamily
+    {
+        public string Name => "broken";
+
+        public string Summary => "For tests.";
+
+        public IReadOnlyList<Axis> Axes => [];
+
+        public bool NeedsBound => false;
+
+        public void Check(InstanceRequest request) => throw new InvalidOperationException("boom");
+
+        public AttentionProblem<double> Draw(InstanceRequest request) => throw new InvalidOperationException("boom");
+    }
+
     private static Results.Sweeps.Catalog CatalogOf(IInstanceFamily family, params IGradientKernel[] kernels) =>
         BuiltInCatalog.Create(new Workbench([new Fake("exact"), .. kernels], [family]));
 }

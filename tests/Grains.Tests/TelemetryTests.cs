@@ -45,19 +45,15 @@ public sealed class TelemetryTests
     }
 
     [Fact]
-    public async Task A_collector_that_accepts_and_never_answers_costs_a_few_seconds_at_the_end()
+    public async Task A_collector_that_accepts_and_never_answers_is_told_of_and_costs_no_trial_and_no_span()
     {
         // The system accepts for it; nobody reads.
         using TcpListener silent = new(IPAddress.Loopback, 0);
         silent.Start(backlog: 100);
-        long start = Stopwatch.GetTimestamp();
         SweepEnd end = await RunAsync($"http://127.0.0.1:{((IPEndPoint)silent.LocalEndpoint).Port}");
         Assert.Equal(8, end.Progress.Done);
         Assert.Equal(0, end.SpansDropped);
         Assert.NotNull(end.OtlpFault);
-
-        // Without a bound of ours it was 16 s; of these some 3 are the collector's.
-        Assert.InRange(Stopwatch.GetElapsedTime(start).TotalSeconds, 1, 10);
     }
 
     [Fact]
