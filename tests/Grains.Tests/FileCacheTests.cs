@@ -64,6 +64,7 @@ public sealed class FileCacheTests : IDisposable
         Assert.InRange(asked, 1, 2);
         Assert.Throws<InvalidDataException>(() => cache.Locate(instance, Cancellation));
         Assert.Equal(asked + 1, _source.Asked);
+        Assert.Empty(Names());
 
         _source.Fault = null;
         cache.Locate(instance, Cancellation).Dispose();

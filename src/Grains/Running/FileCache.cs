@@ -123,7 +123,7 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
             }
             catch (IOException full) when (IsFull(full) && !_waitedInVain && time.GetElapsedTime(since) < options.WaitForRoom)
             {
-                MakeRoom(options.MostBytes);
+                MakeAllRoom();
             }
             catch (Exception fault) when (fault is IOException or UnauthorizedAccessException)
             {
@@ -140,6 +140,15 @@ public sealed class FileCache(FileCacheOptions options, IFileSource source, Time
 
             // Not all lanes and silos of a machine at once.
             Task.Delay(TimeSpan.FromMilliseconds(1000 + RandomNumberGenerator.GetInt32(2000)), time, cancellation).GetAwaiter().GetResult();
+        }
+    }
+
+    /// <summary>Removes all that nobody reads; what a disk that is full has not even a folder for is waited for all the same.</summary>
+    private void MakeAllRoom()
+    {
+        if (Directory.Exists(options.Folder))
+        {
+            MakeRoom(options.MostBytes);
         }
     }
 

@@ -59,6 +59,8 @@ public sealed class ShardRows : IOutcomes, IDisposable
     /// <inheritdoc cref="TrialBytes"/>
     internal ReadOnlyMemory<byte> SampleBytes => Complete(_samples);
 
+    /// <summary>All of a shard's outcomes at once.</summary>
+    /// <exception cref="ArgumentException">One is not the shard's, or comes twice.</exception>
     public static ShardRows Of(ShardLease lease, int nodeId, Guid traceId, IEnumerable<TrialOutcome> outcomes)
     {
         ArgumentNullException.ThrowIfNull(outcomes);
