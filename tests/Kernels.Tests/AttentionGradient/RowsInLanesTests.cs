@@ -1,6 +1,8 @@
 using System.Numerics;
 using Experiments.Kernels.AttentionGradient;
+using Experiments.Kernels.AttentionGradient.Exact;
 using Experiments.Kernels.Contract;
+using Experiments.Kernels.Numbers;
 
 namespace Experiments.Kernels.Tests.AttentionGradient;
 
@@ -8,6 +10,9 @@ namespace Experiments.Kernels.Tests.AttentionGradient;
 /// other test saw.</summary>
 public sealed class RowsInLanesTests(ITestOutputHelper log)
 {
+    // A call of which takes the shared cache for crowded.
+    private const int Many = 1024;
+
     /// <summary>Beside them are rows of other logits: what is summed in a lane from a neighbour's exponentials tells nothing of the lane's own.</summary>
     [Theory]
     [InlineData(0)]
@@ -21,13 +26,58 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
         Hold(Crowd(N, D, firstOfCrowd: 1, i => i % Block == lane), [.. Enumerable.Range(0, N)], rows);
     }
 
-    /// <summary>So many keys that their exponentials are not kept, but made again tile by tile; the crowd is not among the first.</summary>
+    /// <summary>What a call with more threads, or on a machine with more processors, shares and keeps of the caches' contents shows in its time
+    /// alone: an ample cache and none to speak of, keys and values in a core's own cache, in the shared one and in memory.</summary>
+    [Theory]
+    [InlineData(6000, 8)]
+    [InlineData(3000, 40)]
+    [InlineData(4200, 256)]
+    public void The_bits_depend_neither_on_how_many_blocks_share_a_tile_nor_on_whether_exponentials_wait(int n, int d)
+    {
+        AttentionProblem<double> drawn = RandomProblem.Unscaled(4, n, d);
+        RandomProblem.Scale(drawn.A1, 0.1);
+        AttentionProblem<float> problem = drawn.To<float>();
+        GradientOutput<float> gold = Problems.RunAll("exact", problem), other = Problems.RunAll("exact", problem, null, Many);
+        log.WriteLine($"{Reuse.For(n, d, Tiles<Lanes256<float>, float>.Width, sizeof(float), 1)} and of more threads "
+            + $"{Reuse.For(n, d, Tiles<Lanes256<float>, float>.Width, sizeof(float), Many)}");
+        Assert.Equal(gold.DX, other.DX);
+        Assert.Equal(gold.DY, other.DY);
+        Assert.Equal(gold.DQ, other.DQ);
+        Assert.Equal(gold.DK, other.DK);
+        Assert.Equal(gold.Forward, other.Forward);
+        Assert.Equal(gold.Loss, other.Loss);
+    }
+
+    /// <summary>The sums of a group of blocks are whole groups' whoever shares, and what waits is no more than the machine is said to have room for.</summary>
+    [Fact]
+    public void Blocks_that_share_a_tile_are_part_of_a_group_or_whole_groups()
+    {
+        foreach (int n in (int[])[1, 100, 3000, 60_000, 1_000_000, 40_000_000])
+        {
+            foreach (int stride in (int[])[4, 8, 32, 64, 256, 4096])
+            {
+                foreach (int threads in (int[])[1, 2, 7, 64, 4096])
+                {
+                    Reuse reuse = Reuse.For(n, stride, 24, sizeof(float), threads);
+                    Assert.True(reuse.Blocks is 1 or 2 || (reuse.Blocks > 0 && reuse.Blocks % Reuse.Group == 0), $"{n}, {stride}, {threads}: {reuse}");
+                    Assert.True(!reuse.Keeps || 96.0 * n * reuse.Blocks * threads <= 256 << 20, $"{n}, {stride}, {threads}: {reuse}");
+                }
+            }
+        }
+
+        Assert.Equal(new(1, true), Reuse.For(4096, 8, 24, sizeof(float), 1));
+        Assert.False(Reuse.For(1_000_000, 8, 24, sizeof(float), 1).Keeps);
+        Assert.True(Reuse.For(65_536, 64, 24, sizeof(float), 1).Blocks > 1);
+    }
+
+    /// <summary>So many threads that their exponentials are not kept, but made again tile by tile; the crowd is not among the first.</summary>
     [Fact]
     public void A_row_that_a_crowd_of_equal_keys_shares_is_told_where_exponentials_are_made_again()
     {
         const int N = 60_000, D = 2;
         int[] rows = [.. Enumerable.Range(0, 48).Select(i => 1000 * i)];
-        Hold(Crowd(N, D, firstOfCrowd: N / 2, _ => true), rows, rows);
+        Assert.False(Reuse.For(N, 4, Tiles<LanesScalar<float>, float>.Width, sizeof(float), Many).Keeps);
+        Hold(Crowd(N, D, firstOfCrowd: N / 2, _ => true), rows, rows, Many);
     }
 
     /// <summary>The largest exponential of a row lies in the first of three spans of keys, and the row's sum is relative to it.</summary>
@@ -109,21 +159,21 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
     }
 
     /// <summary>dQ of some rows, in float32, against the same by float64, which has digits to spare.</summary>
-    private void Hold(AttentionProblem<double> problem, int[] computed, int[] judged)
+    private void Hold(AttentionProblem<double> problem, int[] computed, int[] judged, int threads = 2)
     {
         AttentionProblem<float> narrow = problem.To<float>();
-        double[] gold = Queries(narrow.To<double>(), computed, judged);
-        double error = Problems.Error(Queries(narrow, computed, judged), gold) / (1e-6 * 20);
+        double[] gold = Queries(narrow.To<double>(), computed, judged, threads);
+        double error = Problems.Error(Queries(narrow, computed, judged, threads), gold) / (1e-6 * 20);
         log.WriteLine($"dQ: {error:G3} of the bar");
         Assert.True(error < 0.5, $"dQ: {error:G3} of the bar");
     }
 
-    private static T[] Queries<T>(AttentionProblem<T> problem, int[] computed, int[] judged)
+    private static T[] Queries<T>(AttentionProblem<T> problem, int[] computed, int[] judged, int threads)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         int d = problem.D;
         GradientOutput<T> output = new(computed.Length, d) { DQ = new T[computed.Length * d] };
-        new ExactRows(computed).Compute(problem, Settings.None, output, new(TestContext.Current.CancellationToken, 2));
+        new ExactRows(computed).Compute(problem, Settings.None, output, new(TestContext.Current.CancellationToken, threads));
         return [.. judged.SelectMany(row => output.DQ.AsSpan(Array.IndexOf(computed, row) * d, d).ToArray())];
     }
 }

@@ -18,10 +18,8 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 ///           the careful way. Σ e² and max e beside Σ e tell. Where logits spread by at most 3 and by at most log(n / 4), neither can
 ///           be, and nothing is watched: whatever ties, the others have e⁻³ of their share.
 /// Crowds    Where keys of nearly one logit have nearly all of a row, and those are nearly equal, the row goes the careful way too, whichever logit that is (<see cref="FindCrowds"/>).
-/// Cache     Each tile of keys serves up to <see cref="MostBlocks"/> blocks before the next is fetched: one block's work is 0.4 of a
-///           multiply-add a byte, which no second-level cache feeds at full speed.
-/// Scratch   The blocks' exponentials stay in memory, W n numbers a block, for the second half; beyond
-///           <see cref="LargestScratch"/> bytes they are made again instead (one product and one exponential more), with the same bits.
+/// Cache     A tile of keys serves one block or several before the next is fetched, and their exponentials, W n numbers a block, wait for
+///           the second half or are made again, with the same bits: <see cref="Reuse"/> says which.
 /// Compiled  at once and fully, all that loops: a sweep's first calls would else run code that is twenty times slower.
 /// Sums      in T over <see cref="Span"/> keys, those in T again: at n = 131072 no sum has more than 512 terms in a row.
 /// </remarks>
@@ -29,12 +27,6 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     where V : struct, ILanes<V, T>
     where T : unmanaged, IBinaryFloatingPointIeee754<T>
 {
-    // Of exponentials a thread keeps. Where a core's own cache is smaller they stream from the shared one, which costs about as
-    // much as making them again does.
-    private const long LargestScratch = 16L << 20;
-
-    private const int MostBlocks = 4;
-
     // Keys whose sums are kept in registers and first-level cache before they are added to the block's totals.
     private const int Span = 512;
 
@@ -68,7 +60,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly GradientOutput<T> _output;
     private readonly CancellationToken _cancellation;
     private readonly int _n, _d, _stride, _tile, _rowsPerChunk, _share;
-    private readonly bool _statistics, _keeps;
+    private readonly bool _statistics;
+    private readonly Reuse _reuse;
     private readonly AlignedBuffer<T> _keys, _values, _norms, _x, _y;
     private readonly AlignedBuffer<double> _shares;
     private readonly List<int>[] _dominated;
@@ -93,7 +86,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _rowsPerChunk = RowsPerChunk(rows.Count, _d);
         ChunkCount = (rows.Count + _rowsPerChunk - 1) / _rowsPerChunk;
         _share = (2 * _d * _d) + Extras;
-        _keeps = Keeps(_n);
+        _reuse = Reuse.For(_n, _stride, Width, sizeof(T), context.Threads);
         _shares = new((long)ChunkCount * _share);
         _dominated = new List<int>[ChunkCount];
         _doubts = new Doubt[ChunkCount];
@@ -140,8 +133,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         double stride = Stride(d), width = Width;
         double operands = ((2 * (n + (double)d) * stride) + n) * sizeof(T);
-        double block = ((Keeps(n) ? n : TileOf(d)) + (Block.Wides * stride) + Block.Vectors) * width;
-        double scratch = (MostBlocks * (block + ((stride + width) * width))) + ((TileOf(d) + 4) * width);
+        Reuse reuse = Reuse.For(n, Stride(d), Width, sizeof(T), threads);
+        double exponentials = reuse.Blocks * (double)(reuse.Keeps ? n : TileOf(d)) * width;
+        double blocks = Math.Max(reuse.Blocks, Reuse.Group) * ((Block.Wides * stride) + Block.Vectors) * width;
+        double scratch = exponentials + blocks + (Reuse.Group * width * (stride + width)) + ((TileOf(d) + 4) * width);
         return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (Shares(rows, d) * sizeof(double));
     }
 
@@ -284,7 +279,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     protected override void Take()
     {
-        using Scratch scratch = new(Math.Min(MostBlocks, _rowsPerChunk / Width), _keeps ? _n : _tile, _tile, _stride);
+        using Scratch scratch = new(_rowsPerChunk / Width, _reuse, _reuse.Keeps ? _n : _tile, _tile, _stride);
         Block[] blocks = scratch.Blocks;
         for (int chunk = Next(); chunk >= 0; chunk = Next())
         {
@@ -307,17 +302,32 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated, ref Doubt doubt)
+    {
+        for (int first = 0; first < blocks.Length; first += scratch.Sharing)
+        {
+            Gradients(
+                blocks.Slice(first, Math.Min(scratch.Sharing, blocks.Length - first)), scratch, share, dominated, ref doubt);
+        }
+
+        for (int first = 0; first < blocks.Length; first += Reuse.Group)
+        {
+            Span<Block> group = blocks.Slice(first, Math.Min(Reuse.Group, blocks.Length - first));
+            AddProduct(group, scratch, share, static b => new(b.A1), static b => new(b.DQ));
+            AddProduct(group, scratch, share[(_d * _d)..], static b => new(b.Mixed), static b => new(b.C));
+        }
+    }
+
     private Span<double> Share(int chunk) => new(_shares.Start + ((long)chunk * _share), _share);
 
     private static int Stride(int d) => (d + 3) / 4 * 4;
 
-    // A tile's keys, values, exponentials and p in half of a first-level cache of 48 KiB, so that they stay there from the first
-    // of their four uses to the last.
+    // What a loop reads of a tile, keys or values and exponentials, in half of a first-level cache of 48 KiB: it stays there from four
+    // columns to the next four, beside the block's queries or sums, which are read once a tile and so the seldomer the longer it is.
+    // A power of two, so that spans are of whole tiles: 68 keys instead of 64 took 3 % longer.
     /// <summary>How many keys stream past a block at once: what the inner loops share stays in the first-level cache.</summary>
     internal static int TileOf(int d) =>
-        Math.Clamp((24 << 10) / (2 * (Stride(d) + Width) * sizeof(T)) / 4 * 4, 16, 128);
-
-    private static bool Keeps(int n) => (long)n * MostBlocks * Width * sizeof(T) <= LargestScratch;
+        (int)BitOperations.RoundUpToPowerOf2((uint)Math.Clamp((24 << 10) / ((Stride(d) + Width) * sizeof(T)), 16, 128) / 2 + 1);
 
     // A hundred and twenty-eight chunks at most, so that two threads end within a hundredth of each other (43 of 96 rows were one too many for
     // one of them). Not so small that adding up d × d shares is felt.
@@ -327,7 +337,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         return Math.Max(1, (rows + ChunkUnit - 1) / ChunkUnit) * ChunkUnit;
     }
 
-    private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated, ref Doubt doubt)
+    /// <summary>c and dQ of blocks that share what is read of the keys, and all else that is told row by row.</summary>
+    private void Gradients(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated, ref Doubt doubt)
     {
         foreach (Block block in blocks)
         {
@@ -365,24 +376,19 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         if (any)
         {
             Backward(blocks, scratch.P);
-            foreach (Block block in blocks)
+        }
+
+        foreach (Block block in blocks)
+        {
+            if (any)
             {
                 Clean(block);
                 Judge(block, ref doubt);
             }
-
-            for (int b = 0; b < blocks.Length; b++)
+            else
             {
-                Columns<V, T>.ToRows(blocks[b].A1, Width, _d, _stride, scratch.Left + ((long)b * Width * _stride));
+                block.ClearDQ(_stride);
             }
-
-            AddProduct(blocks, scratch, share, static b => new(b.DQ));
-            for (int b = 0; b < blocks.Length; b++)
-            {
-                Columns<V, T>.ToRows(blocks[b].Mixed, Width, _d, _stride, scratch.Left + ((long)b * Width * _stride));
-            }
-
-            AddProduct(blocks, scratch, share[(_d * _d)..], static b => new(b.C));
         }
     }
 
@@ -439,12 +445,17 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
-    /// <summary>sums += leftᵀ right over the blocks' rows, (d, d), in T within the blocks and in double from there on; left stands
-    /// in the scratch.</summary>
+    /// <summary>sums += leftᵀ right over the blocks' rows, (d, d), in T within the blocks and in double from there on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private void AddProduct(Span<Block> blocks, Scratch scratch, Span<double> sums, Func<Block, Column> right)
+    private void AddProduct(
+        Span<Block> blocks, Scratch scratch, Span<double> sums, Func<Block, Column> left, Func<Block, Column> right)
     {
         int rows = blocks.Length * Width;
+        for (int b = 0; b < blocks.Length; b++)
+        {
+            Columns<V, T>.ToRows(left(blocks[b]).Start, Width, _d, _stride, scratch.Left + ((long)b * Width * _stride));
+        }
+
         for (int panel = 0; panel < _d; panel += Width)
         {
             int columns = Math.Min(Width, _d - panel);
@@ -682,7 +693,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                         continue;
                     }
 
-                    T* e = _keeps ? block.E + ((long)key * Width) : block.E;
+                    T* e = _reuse.Keeps ? block.E + ((long)key * Width) : block.E;
                     Exponentials(block, key, count, e, block.Part + ((long)_stride * Width));
                     for (int k = 0; k < _stride; k += 4)
                     {
@@ -732,8 +743,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                         continue;
                     }
 
-                    T* e = _keeps ? block.E + ((long)key * Width) : block.E;
-                    if (!_keeps)
+                    T* e = _reuse.Keeps ? block.E + ((long)key * Width) : block.E;
+                    if (!_reuse.Keeps)
                     {
                         Exponentials(block, key, count, e, block.Unwanted);
                     }
@@ -881,8 +892,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         {
             _cancellation.ThrowIfCancellationRequested();
             int count = Math.Min(_tile, block.Keys - key);
-            T* e = _keeps ? block.E + ((long)key * Width) : block.E;
-            if (!_keeps)
+            T* e = _reuse.Keeps ? block.E + ((long)key * Width) : block.E;
+            if (!_reuse.Keeps)
             {
                 Exponentials(block, key, count, e, block.Part);
             }
@@ -987,7 +998,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         public const int Wides = 9;
         public const int Vectors = 18;
 
-        public Block(T* at, int kept, int stride)
+        public Block(T* at, T* exponentials, int stride)
         {
             long wide = (long)stride * Width;
             T* Next(long length)
@@ -997,7 +1008,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                 return taken;
             }
 
-            E = Next((long)kept * Width);
+            E = exponentials;
             A1 = Next(wide);
             Q = Next(wide);
             Part = Next(wide + (4 * Width));
@@ -1036,7 +1047,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         public List<int> Dominated { get; } = [];
 
-        /// <summary>The exponentials, [key][W], of all keys or of one tile.</summary>
+        /// <summary>The exponentials, [key][W], of all keys or of one tile; where blocks do not share tiles of keys each overwrites the
+        /// last one's.</summary>
         public T* E { get; }
 
         public T* A1 { get; }
@@ -1081,6 +1093,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         public void Take(int first, int rows, int keys) => (First, Rows, Keys) = (first, rows, keys);
 
         public void ClearStart() => new Span<T>(Start, Width).Clear();
+
+        public void ClearDQ(int stride) => new Span<T>(DQ, stride * Width).Clear();
     }
 
     /// <summary>A [column][W] array of a block; a pointer cannot be what a delegate returns.</summary>
@@ -1094,22 +1108,30 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     {
         private readonly AlignedBuffer<T> _all;
 
-        public Scratch(int blocks, int kept, int tile, int stride)
+        /// <param name="blocks">How many a chunk has.</param>
+        /// <param name="kept">Of how many keys exponentials are held.</param>
+        public Scratch(int blocks, Reuse reuse, int kept, int tile, int stride)
         {
-            long block = ((long)kept + ((long)Block.Wides * stride) + Block.Vectors) * Width;
-            long rows = (long)blocks * Width;
-            _all = new((blocks * block) + ((long)tile * Width) + (rows * (stride + Width)) + (4L * Width));
-            Blocks = new Block[blocks];
-            for (int i = 0; i < blocks; i++)
+            Sharing = Even(blocks, reuse.Blocks);
+            Blocks = new Block[Math.Min(blocks, Math.Max(Sharing, Reuse.Group))];
+            long exponentials = (long)kept * Width, block = (((long)Block.Wides * stride) + Block.Vectors) * Width;
+            long group = (long)Reuse.Group * Width;
+            _all = new(
+                (Sharing * exponentials) + (Blocks.Length * block) + ((long)tile * Width) + (group * (stride + Width)) + (4L * Width));
+            T* all = _all.Start + (Sharing * exponentials);
+            for (int i = 0; i < Blocks.Length; i++)
             {
-                Blocks[i] = new(_all.Start + (i * block), kept, stride);
+                Blocks[i] = new(all + (i * block), _all.Start + (i % Sharing * exponentials), stride);
             }
 
-            P = _all.Start + (blocks * block);
+            P = all + (Blocks.Length * block);
             Right = P + ((long)tile * Width);
-            Product = Right + (rows * Width);
+            Product = Right + (group * Width);
             Left = Product + (4L * Width);
         }
+
+        /// <summary>How many blocks share what is read of the keys.</summary>
+        public int Sharing { get; }
 
         public Block[] Blocks { get; }
 
@@ -1126,5 +1148,12 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         public T* Product { get; }
 
         public void Dispose() => _all.Dispose();
+
+        // Twelve and ten of 22 blocks rather than sixteen and six.
+        private static int Even(int blocks, int most)
+        {
+            int passes = (blocks + most - 1) / most;
+            return Math.Min(blocks, most < Reuse.Group ? most : Reuse.RoundUp((blocks + passes - 1) / passes));
+        }
     }
 }
