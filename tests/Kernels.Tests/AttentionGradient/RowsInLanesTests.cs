@@ -29,14 +29,16 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
     /// <summary>What a call with more threads, or on a machine with more processors, shares and keeps of the caches' contents shows in its time
     /// alone: an ample cache and none to speak of, keys and values in a core's own cache, in the shared one and in memory.</summary>
     [Theory]
-    [InlineData(6000, 8)]
-    [InlineData(3000, 40)]
-    [InlineData(4200, 256)]
-    public void The_bits_depend_neither_on_how_many_blocks_share_a_tile_nor_on_whether_exponentials_wait(int n, int d)
+    [InlineData(6000, 8, false)]
+    [InlineData(3000, 40, false)]
+    [InlineData(3000, 40, true)]
+    [InlineData(4200, 256, false)]
+    [InlineData(4200, 256, true)]
+    public void The_bits_depend_neither_on_how_many_blocks_share_a_tile_nor_on_whether_exponentials_wait(int n, int d, bool causal)
     {
         AttentionProblem<double> drawn = RandomProblem.Unscaled(4, n, d);
         RandomProblem.Scale(drawn.A1, 0.1);
-        AttentionProblem<float> problem = drawn.To<float>();
+        AttentionProblem<float> problem = drawn.With(drawn.Scale, causal).To<float>();
         GradientOutput<float> gold = Problems.RunAll("exact", problem), other = Problems.RunAll("exact", problem, null, Many);
         log.WriteLine($"{Reuse.For(n, d, Tiles<Lanes256<float>, float>.Width, sizeof(float), 1)} and of more threads "
             + $"{Reuse.For(n, d, Tiles<Lanes256<float>, float>.Width, sizeof(float), Many)}");
@@ -44,6 +46,7 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
         Assert.Equal(gold.DY, other.DY);
         Assert.Equal(gold.DQ, other.DQ);
         Assert.Equal(gold.DK, other.DK);
+        Assert.Equal(gold.DV, other.DV);
         Assert.Equal(gold.Forward, other.Forward);
         Assert.Equal(gold.Loss, other.Loss);
     }

@@ -123,7 +123,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         if (_forKeys is not null)
         {
             KeyColumns<V, T> columns = new(
-                _problem, _output, _keys.Start, _values.Start, _stride, _forKeys, context.Cancellation);
+                _problem, _output, _keys.Start, _values.Start, _stride, _forKeys, context.Threads, context.Cancellation);
             columns.Run(columns.ChunkCount, context.Threads, context.Cancellation);
         }
     }

@@ -49,14 +49,19 @@ internal readonly record struct Reuse(int Blocks, bool Keeps)
     public static Reuse For(long n, int stride, int width, int size, int threads)
     {
         long operands = 2 * n * stride * size, exponentials = n * width * size, processors = Math.Max(threads, Environment.ProcessorCount);
-        int wanted =
-            operands <= OwnCache ? 1
-            : operands + (processors * Group * exponentials) <= SharedCache ? Group
-            : operands <= SharedCache ? 1
-            : Math.Min(MostBlocks, RoundUp(((4 * stride) + width - 1) / width));
+        bool roomForAll = operands > OwnCache && operands + (processors * Group * exponentials) <= SharedCache;
+        int without = Sharing(operands, stride, width), wanted = roomForAll ? Group : without;
         long affordable = (stride >= LeastToFetch ? MostInMemory : MostInCache) / processors / exponentials;
-        return 2 * affordable >= wanted ? new((int)Math.Min(wanted, RoundDown(affordable)), true) : new(wanted, false);
+        return 2 * affordable >= wanted
+            ? new((int)Math.Min(wanted, RoundDown(affordable)), true) : new(Math.Max(without, Group), false);
     }
+
+    /// <summary>How many blocks share a tile where no exponentials wait: only what comes from memory is worth the blocks' own sums in the way.</summary>
+    /// <param name="operands">Bytes of all that streams past a block.</param>
+    /// <param name="stride">Numbers from one token to the next.</param>
+    /// <param name="width">Tokens in a block.</param>
+    public static int Sharing(long operands, int stride, int width) =>
+        operands <= SharedCache ? 1 : Math.Min(MostBlocks, RoundUp(((4 * stride) + width - 1) / width));
 
     /// <summary>The least number of blocks, from so many on, that may share.</summary>
     public static int RoundUp(int blocks) => blocks <= 2 ? blocks : (blocks + Group - 1) / Group * Group;
