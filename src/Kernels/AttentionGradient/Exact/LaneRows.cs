@@ -327,7 +327,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     // A power of two, so that spans are of whole tiles: 68 keys instead of 64 took 3 % longer.
     /// <summary>How many keys stream past a block at once: what the inner loops share stays in the first-level cache.</summary>
     internal static int TileOf(int d) =>
-        (int)BitOperations.RoundUpToPowerOf2((uint)Math.Clamp((24 << 10) / ((Stride(d) + Width) * sizeof(T)), 16, 128) / 2 + 1);
+        1 << BitOperations.Log2((uint)Math.Clamp((24 << 10) / ((Stride(d) + Width) * sizeof(T)), 16, 128));
 
     // A hundred and twenty-eight chunks at most, so that two threads end within a hundredth of each other (43 of 96 rows were one too many for
     // one of them). Not so small that adding up d × d shares is felt.
