@@ -57,7 +57,7 @@ public static class GradientCall
         }
 
         return causal && !kernel.TakesMask
-            ? $"mask is causal, and {kernel.Name} takes no mask: it sums over all keys at once. Use mask: none, or exact or reference."
+            ? $"mask is causal, and {kernel.Name} takes no mask. Use mask: none, or exact or reference."
             : null;
     }
 

@@ -100,7 +100,7 @@ public sealed class GradientCallTests
             }
 
             Assert.Equal(
-                $"mask is causal, and {kernel.Name} takes no mask: it sums over all keys at once. Use mask: none, or exact or reference.",
+                $"mask is causal, and {kernel.Name} takes no mask. Use mask: none, or exact or reference.",
                 Assert.Throws<ArgumentException>(Call).Message);
             Assert.Throws<ArgumentException>(() => GradientCall.Predict(kernel, new(12, 2, 1, Causal: true), 8, 1, settings));
         }
