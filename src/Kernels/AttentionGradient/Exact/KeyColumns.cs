@@ -26,9 +26,9 @@ internal sealed unsafe class KeyColumns<V, T>(
     private readonly int _n = problem.N, _d = problem.D;
 
     // How many blocks of keys share a tile of rows before the next is fetched.
-    private readonly int _sharing = Math.Max(1, Math.Min(
+    private readonly int _sharing = (int)Math.Max(1, Math.Min(
         Reuse.Sharing(RowsForKeys<T>.Bytes(problem.N, problem.D, stride), stride, Width),
-        problem.N / (Width * LeastChunks * Math.Max(1, threads))));
+        problem.N / ((long)Width * LeastChunks * Math.Max(1, threads))));
 
     private static int Width => Tiles<V, T>.Width;
 
@@ -62,7 +62,6 @@ internal sealed unsafe class KeyColumns<V, T>(
             Span<Block> blocks = all.AsSpan(0, taken);
             for (int span = problem.Causal ? blocks[0].First / Span * Span : 0; span < _n; span += Span)
             {
-                cancellation.ThrowIfCancellationRequested();
                 foreach (Block of in blocks)
                 {
                     new Span<T>(of.Part, 2 * stride * Width).Clear();
@@ -71,6 +70,7 @@ internal sealed unsafe class KeyColumns<V, T>(
                 int end = Math.Min(_n, span + Span);
                 for (int row = span; row < end; row += Tile)
                 {
+                    cancellation.ThrowIfCancellationRequested();
                     int count = Math.Min(Tile, end - row);
                     foreach (Block of in blocks)
                     {

@@ -676,7 +676,6 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         for (int span = 0; span < keys; span += Span)
         {
-            _cancellation.ThrowIfCancellationRequested();
             int end = Math.Min(keys, span + Span);
             foreach (Block block in blocks)
             {
@@ -685,6 +684,8 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
             for (int key = span; key < end; key += _tile)
             {
+                // Not span by span: that of eleven blocks took up to 35 ms at d = 1024.
+                _cancellation.ThrowIfCancellationRequested();
                 foreach (Block block in blocks)
                 {
                     int count = Math.Min(_tile, Math.Min(end, block.Keys) - key);
@@ -726,7 +727,6 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
         for (int span = 0; span < keys; span += Span)
         {
-            _cancellation.ThrowIfCancellationRequested();
             int end = Math.Min(keys, span + Span);
             foreach (Block block in blocks)
             {
@@ -735,6 +735,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
             for (int key = span; key < end; key += _tile)
             {
+                _cancellation.ThrowIfCancellationRequested();
                 foreach (Block block in blocks)
                 {
                     int count = Math.Min(_tile, Math.Min(end, block.Keys) - key);
