@@ -181,11 +181,15 @@ public sealed class ExactGradient : IGradientKernel
     }
 
     // Every row may turn out to be dominated, and the problem to need twice the digits: the operands of all ways are counted, as what one gave back
-    // may still be held when the next takes its own.
+    // may still be held when the next takes its own. So are the vectors that would hold most: those of the machine that is asked need not be
+    // those of the one that computes, and where wide ones make exponentials again narrow ones may keep them.
     internal static double Bytes<T>(int n, int rows, int d, int threads)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
-        double usual = LaneRows<Lanes512<T>, T>.Bytes(n, rows, d, threads) + DominatedRows<T>.Bytes(n, rows, d, threads);
+        double lanes = Math.Max(
+            Math.Max(LaneRows<Lanes512<T>, T>.Bytes(n, rows, d, threads), LaneRows<Lanes256<T>, T>.Bytes(n, rows, d, threads)),
+            Math.Max(LaneRows<Lanes128<T>, T>.Bytes(n, rows, d, threads), LaneRows<LanesScalar<T>, T>.Bytes(n, rows, d, threads)));
+        double usual = lanes + DominatedRows<T>.Bytes(n, rows, d, threads);
         double widened = ((4.0 * n) + (2.0 * rows) + (3.0 * d)) * d * sizeof(double);
         return usual + (typeof(T) == typeof(double)
             ? PreciseRows.Bytes(n, rows, d, threads) : Bytes<double>(n, rows, d, threads) + widened);

@@ -59,11 +59,11 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
         {
             foreach (int stride in (int[])[4, 8, 32, 64, 256, 4096])
             {
-                foreach (int threads in (int[])[1, 2, 7, 64, 4096])
+                foreach (int processors in (int[])[1, 2, 7, 64, 4096])
                 {
-                    Reuse reuse = Reuse.For(n, stride, 24, sizeof(float), threads);
-                    Assert.True(reuse.Blocks is 1 or 2 || (reuse.Blocks > 0 && reuse.Blocks % Reuse.Group == 0), $"{n}, {stride}, {threads}: {reuse}");
-                    Assert.True(!reuse.Keeps || 96.0 * n * reuse.Blocks * threads <= 256 << 20, $"{n}, {stride}, {threads}: {reuse}");
+                    Reuse reuse = Reuse.For(n, stride, 24, sizeof(float), processors);
+                    Assert.True(reuse.Blocks is 1 or 2 || (reuse.Blocks > 0 && reuse.Blocks % Reuse.Group == 0), $"{n}, {stride}, {processors}: {reuse}");
+                    Assert.True(!reuse.Keeps || 96.0 * n * reuse.Blocks * processors <= 256 << 20, $"{n}, {stride}, {processors}: {reuse}");
                 }
             }
         }

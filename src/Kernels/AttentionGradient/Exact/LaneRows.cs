@@ -86,7 +86,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         _rowsPerChunk = RowsPerChunk(rows.Count, _d);
         ChunkCount = (rows.Count + _rowsPerChunk - 1) / _rowsPerChunk;
         _share = (2 * _d * _d) + Extras;
-        _reuse = Reuse.For(_n, _stride, Width, sizeof(T), context.Threads);
+        _reuse = Reuse.For(_n, _stride, Width, sizeof(T), Math.Max(context.Threads, Environment.ProcessorCount));
         _shares = new((long)ChunkCount * _share);
         _dominated = new List<int>[ChunkCount];
         _doubts = new Doubt[ChunkCount];
@@ -128,14 +128,17 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
-    /// <summary>Bytes beyond inputs and output.</summary>
+    /// <summary>Bytes beyond inputs and output, at most.</summary>
+    /// <remarks>By the call's threads alone, whatever machine asks: sweeps choose trials by it. On more processors less waits
+    /// (<see cref="Reuse"/>).</remarks>
     public static double Bytes(int n, int rows, int d, int threads)
     {
         double stride = Stride(d), width = Width;
         double operands = ((2 * (n + (double)d) * stride) + n) * sizeof(T);
-        Reuse reuse = Reuse.For(n, Stride(d), Width, sizeof(T), threads);
-        double exponentials = reuse.Blocks * (double)(reuse.Keeps ? n : TileOf(d)) * width;
-        double blocks = Math.Max(reuse.Blocks, Reuse.Group) * ((Block.Wides * stride) + Block.Vectors) * width;
+        Reuse reuse = Reuse.For(n, Stride(d), Width, sizeof(T), Math.Max(1, threads));
+        double most = Math.Max(Reuse.Group, Reuse.Sharing(2L * n * Stride(d) * sizeof(T), Stride(d), Width));
+        double exponentials = Math.Max(reuse.Keeps ? reuse.Blocks * (double)n : 0, most * TileOf(d)) * width;
+        double blocks = most * ((Block.Wides * stride) + Block.Vectors) * width;
         double scratch = exponentials + blocks + (Reuse.Group * width * (stride + width)) + ((TileOf(d) + 4) * width);
         return operands + (Math.Max(1, threads) * scratch * sizeof(T)) + (Shares(rows, d) * sizeof(double));
     }

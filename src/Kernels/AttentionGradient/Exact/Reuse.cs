@@ -45,11 +45,11 @@ internal readonly record struct Reuse(int Blocks, bool Keeps)
     /// <param name="stride">Numbers from one key to the next.</param>
     /// <param name="width">Rows in a block.</param>
     /// <param name="size">Bytes of a number.</param>
-    /// <param name="threads">How many threads the call has.</param>
-    public static Reuse For(long n, int stride, int width, int size, int threads)
+    /// <param name="processors">How many threads share caches and memory: the call's own or all that the machine runs, whichever are more.</param>
+    public static Reuse For(long n, int stride, int width, int size, int processors)
     {
-        long operands = 2 * n * stride * size, exponentials = n * width * size, processors = Math.Max(threads, Environment.ProcessorCount);
-        bool roomForAll = operands > OwnCache && operands + (processors * Group * exponentials) <= SharedCache;
+        long operands = 2 * n * stride * size, exponentials = n * width * size;
+        bool roomForAll = operands > OwnCache && operands + ((long)processors * Group * exponentials) <= SharedCache;
         int without = Sharing(operands, stride, width), wanted = roomForAll ? Group : without;
         long affordable = (stride >= LeastToFetch ? MostInMemory : MostInCache) / processors / exponentials;
         return 2 * affordable >= wanted
