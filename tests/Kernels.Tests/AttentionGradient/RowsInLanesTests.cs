@@ -63,6 +63,9 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
                 {
                     Reuse reuse = Reuse.For(n, stride, 24, sizeof(float), processors);
                     Assert.True(reuse.Blocks is 1 or 2 || (reuse.Blocks > 0 && reuse.Blocks % Reuse.Group == 0), $"{n}, {stride}, {processors}: {reuse}");
+                    Assert.All(Enumerable.Range(1, 200), blocks => Assert.True(
+                        reuse.Of(blocks) <= reuse.Blocks && (reuse.Of(blocks) is 1 or 2 || reuse.Of(blocks) % Reuse.Group == 0 || reuse.Of(blocks) == blocks),
+                        $"{reuse} of {blocks}: {reuse.Of(blocks)}"));
                     Assert.True(!reuse.Keeps || 96.0 * n * reuse.Blocks * processors <= 256 << 20, $"{n}, {stride}, {processors}: {reuse}");
                 }
             }

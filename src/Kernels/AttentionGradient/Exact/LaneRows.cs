@@ -1116,7 +1116,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         /// <param name="kept">Of how many keys exponentials are held.</param>
         public Scratch(int blocks, Reuse reuse, int kept, int tile, int stride)
         {
-            Sharing = Even(blocks, reuse.Blocks);
+            Sharing = reuse.Of(blocks);
             Blocks = new Block[Math.Min(blocks, Math.Max(Sharing, Reuse.Group))];
             long exponentials = (long)kept * Width, block = (((long)Block.Wides * stride) + Block.Vectors) * Width;
             long group = (long)Reuse.Group * Width;
@@ -1152,12 +1152,5 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         public T* Product { get; }
 
         public void Dispose() => _all.Dispose();
-
-        // Twelve and ten of 22 blocks rather than sixteen and six.
-        private static int Even(int blocks, int most)
-        {
-            int passes = (blocks + most - 1) / most;
-            return Math.Min(blocks, most < Reuse.Group ? most : Reuse.RoundUp((blocks + passes - 1) / passes));
-        }
     }
 }

@@ -63,8 +63,15 @@ internal readonly record struct Reuse(int Blocks, bool Keeps)
     public static int Sharing(long operands, int stride, int width) =>
         operands <= SharedCache ? 1 : Math.Min(MostBlocks, RoundUp(((4 * stride) + width - 1) / width));
 
-    /// <summary>The least number of blocks, from so many on, that may share.</summary>
-    public static int RoundUp(int blocks) => blocks <= 2 ? blocks : (blocks + Group - 1) / Group * Group;
+    /// <summary>How many of so many blocks share a tile at a time: twelve and ten of 22 rather than sixteen and six.</summary>
+    public int Of(int blocks)
+    {
+        int passes = (blocks + Blocks - 1) / Blocks;
+        return Math.Min(blocks, Blocks < Group ? Blocks : RoundUp((blocks + passes - 1) / passes));
+    }
+
+    // The least number of blocks, from so many on, that may share.
+    private static int RoundUp(int blocks) => blocks <= 2 ? blocks : (blocks + Group - 1) / Group * Group;
 
     private static long RoundDown(long blocks) => blocks < Group ? Math.Min(blocks, 2) : blocks / Group * Group;
 }
