@@ -27,13 +27,15 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
     }
 
     /// <summary>What a call with more threads, or on a machine with more processors, shares and keeps of the caches' contents shows in its time
-    /// alone: an ample cache and none to speak of, keys and values in a core's own cache, in the shared one and in memory.</summary>
+    /// alone: an ample cache and none to speak of, keys and values in a core's own cache, in the shared one and in memory; and so much of the
+    /// shared one that a chunk's blocks pass one by one, though their sums are of four.</summary>
     [Theory]
     [InlineData(6000, 8, false)]
     [InlineData(3000, 40, false)]
     [InlineData(3000, 40, true)]
     [InlineData(4200, 256, false)]
     [InlineData(4200, 256, true)]
+    [InlineData(8600, 76, true)]
     public void The_bits_depend_neither_on_how_many_blocks_share_a_tile_nor_on_whether_exponentials_wait(int n, int d, bool causal)
     {
         AttentionProblem<double> drawn = RandomProblem.Unscaled(4, n, d);
