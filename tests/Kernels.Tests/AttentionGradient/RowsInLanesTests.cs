@@ -88,6 +88,27 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
         Hold(Crowd(N, D, firstOfCrowd: N / 2, _ => true), rows, rows, Many);
     }
 
+    /// <summary>Every other 48 rows are dominated, so that of blocks that share a tile the last has no second half to make and the first has.</summary>
+    [Fact]
+    public void A_block_is_done_to_its_end_though_all_rows_of_one_that_shares_its_tiles_are_dominated()
+    {
+        const int N = 800, D = 25, Half = 48;
+
+        // Then no exponentials wait, whatever the vectors and the machine, and four blocks share.
+        const int Threads = 1 << 20;
+        Assert.Equal(new(Reuse.Group, false), Reuse.For(N, D + 3, Tiles<LanesScalar<double>, double>.Width, sizeof(double), Threads));
+        AttentionProblem<double> problem = RandomProblem.Unscaled(8, N, D);
+        for (int i = 0; i < problem.A1.Length; i++)
+        {
+            problem.A1[i] *= i / D / Half % 2 == 0 ? 0.1 : 1000;
+        }
+
+        GradientOutput<double> gold = Problems.RunAll("reference", problem), output = Problems.RunAll("exact", problem, null, Threads);
+        double error = Math.Max(Problems.Error(output.DQ!, gold.DQ!), Problems.Error(output.DK!, gold.DK!));
+        log.WriteLine($"{error:G3}");
+        Assert.True(error < 1e-11, $"{error:G3}");
+    }
+
     /// <summary>The largest exponential of a row lies in the first of three spans of keys, and the row's sum is relative to it.</summary>
     [Fact]
     public void The_least_row_sum_is_relative_to_the_largest_of_all_spans_of_keys()
