@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Globalization;
 using System.Numerics;
 using Experiments.Grains.Worker;
 using Experiments.Kernels;
@@ -88,6 +89,38 @@ public sealed class LocalSiloTests
         Assert.Equal(["false/1/done", "false/4096/done", "true/1/done", "true/4096/skipped"], rows.Select(r => $"{r[0]}/{r[1]}/{r[2]}"));
         Assert.Contains("for 4096 threads", (string)rows[3][3]!, StringComparison.Ordinal);
         Assert.Equal(core, await fixture.ScalarAsync<string>("SELECT facts->'pinning_cores'->>0 FROM experiments.node"));
+    }
+
+    /// <summary>One instance each, so that a table of medians would hide that two calls were one row of it.</summary>
+    [Fact]
+    public async Task Calls_under_a_mask_of_another_scale_or_of_several_heads_are_rows_of_their_own_in_every_table()
+    {
+        await using SiloFixture fixture = await SiloFixture.CreateAsync();
+        long sweep = await fixture.CreateSweepAsync("""
+            name: shapes
+            seed: 5
+            instances: {family: uniform, n: [16, 24], d: 2, bound: 1, mask: [none, causal], scale: [d, sqrt-d], heads: [1, 2]}
+            kernels:
+              - {kernel: exact, precision: float64}
+              - {kernel: low-rank, degree: 2, precision: float64, gradients: all, where: mask == none}
+            measure: {rounds: 2, min_time: 0, max_noise: 0}
+            """);
+        await using LocalSilo silo = await fixture.SiloAsync();
+        await silo.RunAsync(sweep, None, None);
+
+        string[] exact = ["", "2", "causal", "causal 2", "causal sqrt-d", "causal sqrt-d 2", "sqrt-d", "sqrt-d 2"];
+        string[] lowRank = ["2 all", "all", "sqrt-d 2 all", "sqrt-d all"];
+        Assert.Equal(exact, await Of("FROM experiments.summarise({0}) WHERE axis = 'none' AND kernel = 'exact'"));
+        Assert.Equal(exact, await Of("FROM experiments.scaling_fit WHERE sweep_id = {0} AND kernel = 'exact'"));
+        Assert.Equal(lowRank, await Of("FROM experiments.summarise({0}) WHERE axis = 'none' AND kernel = 'low-rank'"));
+        Assert.Equal(lowRank, await Of("FROM experiments.paired_speedup WHERE sweep_id = {0} AND n = 16"));
+        Assert.Equal(lowRank, await Of("FROM experiments.error_by_degree WHERE sweep_id = {0} AND n = 24"));
+        Assert.Equal(lowRank, await Of("FROM experiments.boundary WHERE sweep_id = {0} AND n = 24 AND tolerance = 0.1"));
+
+        async Task<string[]> Of(string from) => [.. (await fixture.RowsAsync(
+            "SELECT concat_ws(' ', p->>'mask', p->>'scale', p->>'heads', p->>'gradients') FROM (SELECT kernel_parameters AS p "
+            + string.Format(CultureInfo.InvariantCulture, from, sweep) + ") AS told"))
+            .Select(row => (string)row[0]!).Order(StringComparer.Ordinal)];
     }
 
     [Fact]

@@ -14,7 +14,7 @@ namespace Experiments.Kernels.AttentionGradient.Exact;
 /// <item>Keys and values that come from memory are shared by as many blocks as make what they cost a third of what the
 /// exponentials do: at n = 65536 and d = 64 sixteen blocks take a quarter less time than one.</item>
 /// <item>Made again, exponentials cost d + 6 multiply-adds a pair more, 37 % of the time at d = 8. So they wait while those of all threads stay in the
-/// shared cache (<see cref="MostInCache"/>). Where they would not, three numbers a pair to and from memory cost about as much as 20 to
+/// shared cache (<see cref="MostInCache"/>), or one block's in a core's own. Where they would not, three numbers a pair to and from memory cost about as much as 20 to
 /// 40 multiply-adds: from d = 32 on they wait even so (<see cref="MostInMemory"/>), which takes an eighth less time at d = 64.</item>
 /// </list>
 /// The bits of the result depend on none of it.
@@ -51,7 +51,8 @@ internal readonly record struct Reuse(int Blocks, bool Keeps)
         long operands = 2 * n * stride * size, exponentials = n * width * size;
         bool roomForAll = operands > OwnCache && operands + ((long)processors * Group * exponentials) <= SharedCache;
         int without = Sharing(operands, stride, width), wanted = roomForAll ? Group : without;
-        long affordable = (stride >= LeastToFetch ? MostInMemory : MostInCache) / processors / exponentials;
+        long affordable = Math.Max(
+            (stride >= LeastToFetch ? MostInMemory : MostInCache) / processors / exponentials, exponentials <= OwnCache ? 1 : 0);
         return 2 * affordable >= wanted
             ? new((int)Math.Min(wanted, RoundDown(affordable)), true) : new(Math.Max(without, Group), false);
     }

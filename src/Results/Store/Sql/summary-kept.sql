@@ -3,4 +3,4 @@ SELECT s.axis, s.kernel, s.precision, s.threads, s.basis, s.form, s.degree, s.ce
     s.pairs, s.speedup, s.speedup_low, s.speedup_high, coalesce(s.estimated, 0), s.error_standard_error
 FROM experiments.summary s JOIN experiments.sweep w ON w.id = s.sweep_id AND w.finished_at = s.finished_at
 WHERE s.sweep_id = $1 AND w.state = 'done'
-ORDER BY kernel, precision, basis NULLS FIRST, form NULLS FIRST, centred NULLS FIRST, radius NULLS FIRST, degree NULLS FIRST, threads, d, n, bound
+ORDER BY kernel, precision, basis NULLS FIRST, form NULLS FIRST, centred NULLS FIRST, radius NULLS FIRST, degree NULLS FIRST, kernel_parameters NULLS FIRST, threads, d, n, bound

@@ -2,4 +2,4 @@ SELECT axis, kernel, precision, threads, basis, form, degree, centred, radius, k
     n, d, bound, trials, done, failed, skipped, rank, error_median, error_max, seconds_median,
     pairs, speedup, speedup_low, speedup_high, coalesce(estimated, 0), error_standard_error
 FROM experiments.summarise($1, $2::int[])
-ORDER BY kernel, precision, basis NULLS FIRST, form NULLS FIRST, centred NULLS FIRST, radius NULLS FIRST, degree NULLS FIRST, threads, d, n, bound
+ORDER BY kernel, precision, basis NULLS FIRST, form NULLS FIRST, centred NULLS FIRST, radius NULLS FIRST, degree NULLS FIRST, kernel_parameters NULLS FIRST, threads, d, n, bound
