@@ -68,12 +68,16 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
                     Assert.All(Enumerable.Range(1, 200), blocks => Assert.True(
                         reuse.Of(blocks) <= reuse.Blocks && (reuse.Of(blocks) is 1 or 2 || reuse.Of(blocks) % Reuse.Group == 0 || reuse.Of(blocks) == blocks),
                         $"{reuse} of {blocks}: {reuse.Of(blocks)}"));
-                    Assert.True(!reuse.Keeps || 96.0 * n * reuse.Blocks * processors <= 256 << 20, $"{n}, {stride}, {processors}: {reuse}");
+                    double waiting = 96.0 * n * reuse.Blocks;
+                    Assert.True(
+                        !reuse.Keeps || waiting * processors <= 256 << 20 || (reuse.Blocks == 1 && waiting <= 512 << 10),
+                        $"{n}, {stride}, {processors}: {reuse}");
                 }
             }
         }
 
         Assert.Equal(new(1, true), Reuse.For(4096, 8, 24, sizeof(float), 1));
+        Assert.Equal(new(1, true), Reuse.For(4096, 8, 24, sizeof(float), 4096));
         Assert.False(Reuse.For(1_000_000, 8, 24, sizeof(float), 1).Keeps);
         Assert.True(Reuse.For(65_536, 64, 24, sizeof(float), 1).Blocks > 1);
     }
@@ -92,21 +96,21 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
     [Fact]
     public void A_block_is_done_to_its_end_though_all_rows_of_one_that_shares_its_tiles_are_dominated()
     {
-        const int N = 800, D = 25, Half = 48;
+        const int N = 5600, D = 25, Half = 48;
 
-        // Then no exponentials wait, whatever the vectors and the machine, and four blocks share.
+        // On so many threads four blocks share and no exponentials wait, of vectors of four numbers on; on eight no two blocks share.
         const int Threads = 1 << 20;
-        Assert.Equal(new(Reuse.Group, false), Reuse.For(N, D + 3, Tiles<LanesScalar<double>, double>.Width, sizeof(double), Threads));
+        Assert.Equal(new(Reuse.Group, false), Reuse.For(N, D + 3, Tiles<Lanes256<double>, double>.Width, sizeof(double), Threads));
+        Assert.Equal(1, Reuse.For(N, D + 3, Tiles<Lanes256<double>, double>.Width, sizeof(double), 8).Blocks);
         AttentionProblem<double> problem = RandomProblem.Unscaled(8, N, D);
         for (int i = 0; i < problem.A1.Length; i++)
         {
             problem.A1[i] *= i / D / Half % 2 == 0 ? 0.1 : 1000;
         }
 
-        GradientOutput<double> gold = Problems.RunAll("reference", problem), output = Problems.RunAll("exact", problem, null, Threads);
-        double error = Math.Max(Problems.Error(output.DQ!, gold.DQ!), Problems.Error(output.DK!, gold.DK!));
-        log.WriteLine($"{error:G3}");
-        Assert.True(error < 1e-11, $"{error:G3}");
+        GradientOutput<double> gold = Problems.RunAll("exact", problem, null, 8), output = Problems.RunAll("exact", problem, null, Threads);
+        Assert.Equal(gold.DQ, output.DQ);
+        Assert.Equal(gold.DK, output.DK);
     }
 
     /// <summary>The largest exponential of a row lies in the first of three spans of keys, and the row's sum is relative to it.</summary>
