@@ -120,6 +120,7 @@ internal sealed unsafe class KeyColumns<V, T>(
         }
     }
 
+    /// <summary>Hands out a finished block's dK and dV, where they are asked for.</summary>
     private void Give(Block block)
     {
         for (int v = 0; v < block.Keys; v++)

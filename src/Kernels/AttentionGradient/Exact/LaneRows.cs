@@ -305,6 +305,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         }
     }
 
+    /// <summary>Blocks of one chunk: their gradients, as many at a time as share tiles of keys, then their shares of dX and dY, group by group.</summary>
     private void Rows(Span<Block> blocks, Scratch scratch, Span<double> share, List<int> dominated, ref Doubt doubt)
     {
         for (int first = 0; first < blocks.Length; first += scratch.Sharing)
