@@ -1,7 +1,4 @@
 using Experiments.Results.Sweeps;
-using Experiments.Silo.Configuration;
-using YamlDotNet.Core;
-using YamlDotNet.RepresentationModel;
 
 namespace Experiments.Client;
 
@@ -11,8 +8,7 @@ namespace Experiments.Client;
 /// <param name="Folder">What relative folders in it are relative to.</param>
 public sealed record SweepSource(string Name, string Text, string Folder)
 {
-    // As deep as a sweep file may be nested.
-    private const int DeepestKey = 32;
+    private SweepOverrides? Overrides { get; init; }
 
     /// <summary>Where the presets lie: beside the program.</summary>
     public static string PresetFolder => Path.Combine(AppContext.BaseDirectory, "Sweeps");
@@ -42,19 +38,38 @@ public sealed record SweepSource(string Name, string Text, string Folder)
 
         string text = SweepFile.ReadText(path);
         string folder = Path.GetDirectoryName(Path.GetFullPath(path)) ?? ".";
-        return overrides.Count == 0
-            ? new(name, text, folder)
-            : new($"{name} with --set", WithOverrides(name, text, overrides), folder);
+        return With(name, text, folder, overrides);
     }
 
     /// <summary>A stored sweep's file, with changes. Its folder is not known: relative ones in it that the sweep does not have are relative to where the command runs.</summary>
     /// <exception cref="CommandException">An override does not fit.</exception>
-    public static SweepSource Of(string name, string text, IReadOnlyList<string> overrides) => overrides.Count == 0
-        ? new(name, text, ".")
-        : new($"{name} with --set", WithOverrides(name, text, overrides), ".");
+    public static SweepSource Of(string name, string text, IReadOnlyList<string> overrides) => With(name, text, ".", overrides);
 
     /// <param name="of">The stored sweep whose file this is; null for a file of its own.</param>
-    public SweepSpec Parse(Catalog catalog, SweepSpec? of = null) => SweepFile.Parse(Text, Name, Folder, catalog, of);
+    /// <exception cref="SweepFileException">The file has faults.</exception>
+    /// <exception cref="CommandException">It has with what was set.</exception>
+    public SweepSpec Parse(Catalog catalog, SweepSpec? of = null)
+    {
+        try
+        {
+            return SweepFile.Parse(Text, Name, Folder, catalog, of);
+        }
+        catch (SweepFileException faults) when (Overrides is SweepOverrides overrides)
+        {
+            throw overrides.Explain(faults);
+        }
+    }
+
+    private static SweepSource With(string name, string text, string folder, IReadOnlyList<string> overrides)
+    {
+        if (overrides.Count == 0)
+        {
+            return new(name, text, folder);
+        }
+
+        SweepOverrides applied = SweepOverrides.Apply(name, text, overrides);
+        return new($"{name} with --set", applied.Text, folder) { Overrides = applied };
+    }
 
     private static CommandException NotFound(string given)
     {
@@ -66,104 +81,5 @@ public sealed record SweepSource(string Name, string Text, string Folder)
         string presets = Presets.Count == 0 ? "" : $"\nPresets: {string.Join(", ", Presets)}.";
         return CommandException.Invalid(
             $"There is no file and no preset '{given}'.{NearestName.Hint(given, Presets)}{presets}");
-    }
-
-    // Paths are keys joined by dots, list items by their number from 0: instances.bound=[1,2], kernels.1.degree=4.
-    private static string WithOverrides(string name, string text, IReadOnlyList<string> overrides)
-    {
-        YamlStream yaml;
-        try
-        {
-            yaml = YamlText.Load(text);
-        }
-        catch (YamlException fault)
-        {
-            throw CommandException.Invalid($"{name}:{fault.Start.Line}:{fault.Start.Column}: {fault.Message}", fault);
-        }
-
-        if (yaml.Documents.Count == 0)
-        {
-            throw CommandException.Invalid($"{name}:1:1: The file is empty; there is nothing to --set.");
-        }
-
-        Dictionary<string, string> seen = new(StringComparer.Ordinal);
-        foreach (string change in overrides)
-        {
-            int equals = change.IndexOf('=', StringComparison.Ordinal);
-            if (equals < 1)
-            {
-                throw CommandException.Invalid($"--set '{change}': key=value is needed, such as measure.rounds=3.");
-            }
-
-            string key = change[..equals].Trim();
-            if (!seen.TryAdd(key, change))
-            {
-                throw CommandException.Invalid($"--set gives {key} twice, '{seen[key]}' and '{change}'; give it once, a list for several values.");
-            }
-
-            string[] path = key.Split('.');
-            if (path.Length > DeepestKey)
-            {
-                throw CommandException.Invalid($"--set was given a key of {path.Length} parts; no key of a sweep file has more than {DeepestKey}.");
-            }
-
-            Apply(yaml.Documents[0].RootNode, path, ValueOf(change, change[(equals + 1)..]), change);
-        }
-
-        using StringWriter writer = new();
-        yaml.Save(writer, assignAnchors: false);
-
-        // The writer ends a document with "...", which a reader of the stored source need not see.
-        string saved = writer.ToString().Replace("\r\n", "\n", StringComparison.Ordinal);
-        return saved.EndsWith("...\n", StringComparison.Ordinal) ? saved[..^4] : saved;
-    }
-
-    private static YamlNode ValueOf(string change, string text)
-    {
-        try
-        {
-            YamlStream value = YamlText.Load(text);
-            return value.Documents.Count > 0 ? value.Documents[0].RootNode : new YamlScalarNode("");
-        }
-        catch (YamlException fault)
-        {
-            throw CommandException.Invalid($"--set '{change}': the value is not YAML: {fault.Message}", fault);
-        }
-    }
-
-    private static void Apply(YamlNode node, ReadOnlySpan<string> path, YamlNode value, string change)
-    {
-        string key = path[0];
-        switch (node)
-        {
-            case YamlMappingNode map when path.Length == 1:
-                map.Children[new YamlScalarNode(key)] = value;
-                break;
-            case YamlMappingNode map:
-                if (!map.Children.TryGetValue(new YamlScalarNode(key), out YamlNode? child))
-                {
-                    child = new YamlMappingNode();
-                    map.Children[new YamlScalarNode(key)] = child;
-                }
-
-                Apply(child, path[1..], value, change);
-                break;
-            case YamlSequenceNode list when int.TryParse(key, out int index) && index >= 0 && index < list.Children.Count:
-                if (path.Length == 1)
-                {
-                    list.Children[index] = value;
-                }
-                else
-                {
-                    Apply(list.Children[index], path[1..], value, change);
-                }
-
-                break;
-            case YamlSequenceNode list:
-                throw CommandException.Invalid(
-                    $"--set '{change}': '{key}' must number one of {list.Children.Count} items, from 0.");
-            default:
-                throw CommandException.Invalid($"--set '{change}': there is nothing below '{key}' to set.");
-        }
     }
 }

@@ -67,6 +67,38 @@ public sealed class CommandLineTests
         Assert.Contains($"Did you mean {nearest}?", error, StringComparison.Ordinal);
     }
 
+    /// <summary>The changed text has other lines than the file, and nobody sees it.</summary>
+    [Fact]
+    public async Task A_fault_beside_set_is_told_where_it_comes_from()
+    {
+        using TemporaryFolder folder = new();
+        string file = Path.Combine(folder.Path, "sweep.yaml");
+        await File.WriteAllTextAsync(file, """
+            # A line that the changed text lacks.
+
+            name: told
+            instances:
+              family: uniform
+              # Another.
+              n: {pow2: [6, 8]}
+              d: 4
+              bund: 1
+            kernels:
+              - {kernel: exact,   presision: float32}
+              - {kernel: low-rank, degree: 2}
+            """, TestContext.Current.CancellationToken);
+        string error = (await Cli.RunAsync("plan", file, "--set", "instances.d=[4,0]", "--set", "kernels.1.degre=4", "--set", "instances.n.pow2=[6,x]"))
+            .ExpectRefusal(ExitCode.Invalid, 5);
+        string[] begun =
+        [
+            "--set 'instances.n.pow2=[6,x]': ", "--set 'instances.d=[4,0]': d is 0 ", $"{file}:9:3: 'bund' ", $"{file}:11:", "--set 'kernels.1.degre=4': 'degre' ",
+        ];
+        string[] lines = error.Split('\n');
+        Assert.Equal(begun.Length, lines.Length);
+        Assert.All(lines.Zip(begun), l => Assert.StartsWith(l.Second, l.First, StringComparison.Ordinal));
+        Assert.Contains("'presision'", lines[3], StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_mistyped_option_gets_the_nearest()
     {

@@ -101,15 +101,16 @@ public sealed class LocalSiloTests
             seed: 5
             instances: {family: uniform, n: [16, 24], d: 2, bound: 1, mask: [none, causal], scale: [d, sqrt-d], heads: [1, 2]}
             kernels:
-              - {kernel: exact, precision: float64}
+              - {kernel: exact, precision: float64, gradients: all}
               - {kernel: low-rank, degree: 2, precision: float64, gradients: all, where: mask == none}
             measure: {rounds: 2, min_time: 0, max_noise: 0}
             """);
         await using LocalSilo silo = await fixture.SiloAsync();
         await silo.RunAsync(sweep, None, None);
 
-        string[] exact = ["", "2", "causal", "causal 2", "causal sqrt-d", "causal sqrt-d 2", "sqrt-d", "sqrt-d 2"];
         string[] lowRank = ["2 all", "all", "sqrt-d 2 all", "sqrt-d all"];
+        string[] exact = [.. lowRank, "causal 2 all", "causal all", "causal sqrt-d 2 all", "causal sqrt-d all"];
+        exact.Sort(StringComparer.Ordinal);
         Assert.Equal(exact, await Of("FROM experiments.summarise({0}) WHERE axis = 'none' AND kernel = 'exact'"));
         Assert.Equal(exact, await Of("FROM experiments.scaling_fit WHERE sweep_id = {0} AND kernel = 'exact'"));
         Assert.Equal(lowRank, await Of("FROM experiments.summarise({0}) WHERE axis = 'none' AND kernel = 'low-rank'"));

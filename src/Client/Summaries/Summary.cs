@@ -13,10 +13,12 @@ internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Fo
         Several(all.Where(c => c.Basis is not null).Select(c => (object?)c.Basis)),
         Several(all.Where(c => c.Form is not null).Select(c => (object?)c.Form)),
         Several(all.Where(c => c.Centred is not null).Select(c => (object?)c.Centred)),
-        Several(all.Where(IsApproximate).Select(c => (object?)c.Radius)));
+        // Without one it is fitted to the data; a kernel that never has one says nothing of it.
+        all.Where(c => c.Radius is not null).Any(c => Several(all.Where(o => o.Kernel == c.Kernel).Select(o => (object?)o.Radius))
+            || all.Any(o => o.Radius is not null && o.Radius != c.Radius)));
 
-    /// <summary>Whether it only approximates the gradient.</summary>
-    public static bool IsApproximate(KernelConfiguration configuration) => configuration.Degree is not null;
+    /// <summary>Whether its errors and its speed-up over exact are worth a table: not of what computes the gradient as it is defined.</summary>
+    public static bool IsApproximate(KernelConfiguration configuration) => configuration.Kernel is not ("exact" or "reference");
 
     /// <summary>For a person, without what all the others share: <c>low-rank taylor paper degree 4</c>.</summary>
     public string Label(KernelConfiguration c)
@@ -57,7 +59,7 @@ internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Fo
             // Settings without a column of their own: "features 256 orthogonal true".
             using JsonDocument others = JsonDocument.Parse(c.Parameters);
             parts.AddRange(others.RootElement.EnumerateObject().OrderBy(p => p.Name, StringComparer.Ordinal)
-                .Select(p => $"{p.Name} {(p.Value.ValueKind == JsonValueKind.String ? p.Value.GetString() : p.Value.GetRawText())}"));
+                .Select(p => $"{p.Name} {Written(p.Value)}"));
         }
 
         if (Threads)
@@ -67,6 +69,15 @@ internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Fo
 
         return string.Join(' ', parts);
     }
+
+    // As a sweep file has it: a tolerance of 1e-6 is that, not 0.000001.
+    private static string? Written(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.String => value.GetString(),
+        JsonValueKind.Number => value.GetDouble() is double number && number != 0 && Math.Abs(number) < 1e-3
+            ? number.ToString("0.################e-0", CultureInfo.InvariantCulture) : value.GetRawText(),
+        _ => value.GetRawText(),
+    };
 
     private static bool Several(IEnumerable<object?> values) => values.Distinct().Skip(1).Any();
 }

@@ -117,33 +117,61 @@ internal static class SummaryReport
 
     private static void WriteConfigurations(Terminal terminal, Summary summary)
     {
-        bool estimated = summary.Stored.Configurations.Any(c => c.Estimated > 0);
-        TextTable table = new TextTable().Left("kernel").Right("trials", "failed", "skipped", "median error");
+        IReadOnlyList<SummaryCell> rows = summary.Stored.Configurations;
+        bool estimated = rows.Any(c => c.Estimated > 0), chosen = rows.Any(HasChosenDegree), threads = rows.Any(c => c.ThreadSpeedup is not null);
+        TextTable table = new TextTable().Left("kernel").Right("trials", "failed", "skipped");
+        if (chosen)
+        {
+            table.Right("chosen degree", "predicted error");
+        }
+
+        table.Right("median error");
         if (estimated)
         {
             table.Right("± of estimates");
         }
 
         table.Right("median time", "speed-up").Left("95% interval");
-        foreach (SummaryCell row in summary.Stored.Configurations)
+        if (threads)
         {
+            table.Right("by threads").Left("95% interval");
+        }
+
+        foreach (SummaryCell row in rows)
+        {
+            string[] choice = [HasChosenDegree(row) ? Range(row.FittedDegreeMin, row.FittedDegreeMax) : "-", Format.Number(row.PredictedErrorMedian)];
             table.Row(
             [
                 summary.Varying.Label(row.Configuration), Format.Count(row.Trials), Format.Count(row.Failed), Format.Count(row.Skipped),
+                .. chosen ? choice : [],
                 Error(row.ErrorMedian, row.Estimated),
                 .. estimated ? [Format.Number(row.ErrorStandardError)] : Array.Empty<string>(),
                 Format.Seconds(row.SecondsMedian), Times(row.Speedup?.Mean),
                 row.Configuration.Kernel == "exact" ? "-" : Interval(row.Speedup),
+                .. threads ? [Times(row.ThreadSpeedup?.Mean), Interval(row.ThreadSpeedup)] : Array.Empty<string>(),
             ]);
         }
 
         table.Write(terminal, "By kernel (error: relative, of the gradient; speed-up: over exact, paired, geometric mean)");
+        if (chosen)
+        {
+            terminal.Out.WriteLine("  Predicted error: what the kernel expects of each exponential, relative, in the median; degree auto keeps it within the tolerance.");
+        }
+
+        if (threads)
+        {
+            terminal.Out.WriteLine($"  By threads: over the same kernel on the same inputs with {Format.Count(rows.Min(c => c.Configuration.Threads), "thread")}.");
+        }
+
         if (estimated)
         {
             terminal.Out.WriteLine("  ~: estimated from a sample of rows, ±: the median standard error. An estimate of less than some 4 standard errors");
             terminal.Out.WriteLine("  says how large the error is at most.");
         }
     }
+
+    /// <summary>Whether the kernel chose its degrees, so that they are not in its name.</summary>
+    private static bool HasChosenDegree(SummaryCell cell) => cell.Configuration.Degree is null && cell.FittedDegreeMin is not null;
 
     private static void WriteErrors(Terminal terminal, Summary summary)
     {
@@ -160,7 +188,7 @@ internal static class SummaryReport
         IReadOnlyList<double> columns = Thinned(byBound ? bounds : [.. ns.Select(n => (double)n)]);
         string axis = byBound ? "bound" : "n";
         TextTable table = new TextTable().Left("kernel")
-            .Right([.. columns.Select(c => string.Create(CultureInfo.InvariantCulture, $"{axis} {c:G4}"))]);
+            .Right([.. columns.Select(c => string.Create(CultureInfo.InvariantCulture, $"{axis} {(byBound ? c.ToString("G4", CultureInfo.InvariantCulture) : c)}"))]);
         // An error does not depend on the threads, nor is the table of errors by d.
         List<IGrouping<KernelConfiguration, (KernelConfiguration Who, double Column, double? Error, long Failed, long Estimated)>> rows =
         [
@@ -284,7 +312,7 @@ internal static class SummaryReport
             ["trials"] = n.Trials,
             ["facts"] = JsonNode.Parse(n.Node.Facts),
         })]);
-        json["kernels"] = new JsonArray([.. summary.Stored.Configurations.Select(c => With(Names(c.Configuration), c.Speedup, new()
+        json["kernels"] = new JsonArray([.. summary.Stored.Configurations.Select(c => With(Names(c.Configuration), c, new()
         {
             ["trials"] = c.Trials,
             ["done"] = c.Done,
@@ -293,24 +321,33 @@ internal static class SummaryReport
             ["rank"] = c.Rank,
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
             ["error_max"] = JsonOutput.Number(c.ErrorMax),
+            ["predicted_error_median"] = JsonOutput.Number(c.PredictedErrorMedian),
+            ["fitted_degree_min"] = c.FittedDegreeMin,
+            ["fitted_degree_max"] = c.FittedDegreeMax,
             ["estimated"] = c.Estimated,
             ["error_standard_error"] = JsonOutput.Number(c.ErrorStandardError),
             ["seconds_median"] = JsonOutput.Number(c.SecondsMedian),
         }))]);
-        json["by_size"] = new JsonArray([.. summary.Stored.Sizes.Select(c => With(Names(c.Configuration), c.Speedup, new()
+        json["by_size"] = new JsonArray([.. summary.Stored.Sizes.Select(c => With(Names(c.Configuration), c, new()
         {
             ["n"] = c.N,
             ["d"] = c.D,
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
+            ["predicted_error_median"] = JsonOutput.Number(c.PredictedErrorMedian),
+            ["fitted_degree_min"] = c.FittedDegreeMin,
+            ["fitted_degree_max"] = c.FittedDegreeMax,
             ["estimated"] = c.Estimated,
             ["error_standard_error"] = JsonOutput.Number(c.ErrorStandardError),
             ["seconds_median"] = JsonOutput.Number(c.SecondsMedian),
         }))]);
-        json["by_bound"] = new JsonArray([.. summary.Stored.Bounds.Select(c => With(Names(c.Configuration), null, new()
+        json["by_bound"] = new JsonArray([.. summary.Stored.Bounds.Select(c => With(Names(c.Configuration), c, new()
         {
             ["bound"] = JsonOutput.Number(c.Bound),
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
             ["error_max"] = JsonOutput.Number(c.ErrorMax),
+            ["predicted_error_median"] = JsonOutput.Number(c.PredictedErrorMedian),
+            ["fitted_degree_min"] = c.FittedDegreeMin,
+            ["fitted_degree_max"] = c.FittedDegreeMax,
             ["estimated"] = c.Estimated,
             ["error_standard_error"] = JsonOutput.Number(c.ErrorStandardError),
             ["done"] = c.Done,
@@ -341,7 +378,7 @@ internal static class SummaryReport
         ["kernel_parameters"] = c.Parameters is null ? null : JsonNode.Parse(c.Parameters),
     };
 
-    private static JsonObject With(JsonObject names, PairedSpeedup? ratio, JsonObject rest, bool speedup = true)
+    private static JsonObject With(JsonObject names, SummaryCell cell, JsonObject rest, bool speedup = true)
     {
         foreach ((string name, JsonNode? value) in rest)
         {
@@ -350,10 +387,14 @@ internal static class SummaryReport
 
         if (speedup)
         {
-            names["speedup"] = JsonOutput.Number(ratio?.Mean);
-            names["speedup_low"] = JsonOutput.Number(ratio?.Low);
-            names["speedup_high"] = JsonOutput.Number(ratio?.High);
-            names["pairs"] = ratio?.Pairs ?? 0;
+            names["speedup"] = JsonOutput.Number(cell.Speedup?.Mean);
+            names["speedup_low"] = JsonOutput.Number(cell.Speedup?.Low);
+            names["speedup_high"] = JsonOutput.Number(cell.Speedup?.High);
+            names["pairs"] = cell.Speedup?.Pairs ?? 0;
+            names["thread_speedup"] = JsonOutput.Number(cell.ThreadSpeedup?.Mean);
+            names["thread_speedup_low"] = JsonOutput.Number(cell.ThreadSpeedup?.Low);
+            names["thread_speedup_high"] = JsonOutput.Number(cell.ThreadSpeedup?.High);
+            names["thread_pairs"] = cell.ThreadSpeedup?.Pairs ?? 0;
         }
 
         return names;
@@ -378,6 +419,9 @@ internal static class SummaryReport
     }
 
     private static string Error(double? error, long estimated) => (estimated > 0 && error is not null ? "~" : "") + Format.Number(error);
+
+    private static string Range(int? least, int? most) =>
+        least == most ? string.Create(CultureInfo.InvariantCulture, $"{least}") : string.Create(CultureInfo.InvariantCulture, $"{least} to {most}");
 
     private static string Times(double? ratio) => ratio is double value ? Format.Number(value) + "x" : "-";
 

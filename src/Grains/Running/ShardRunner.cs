@@ -738,14 +738,16 @@ public sealed class ShardRunner(
             outcome.CoreSeconds = trial.Spec.Threads * median;
         }
 
-        /// <summary>The exact trial of the same precision that was timed beside this one; of the same threads if there is one, and of
-        /// those one that is pinned alike.</summary>
+        /// <summary>The exact trial of the same precision and gradients that was timed beside this one; of the same threads if there is one, and
+        /// of those one that is pinned alike. Null where there is none: to be faster than a call that gives four gradients, or slower than one that
+        /// gives one, says nothing.</summary>
         private TrialRun? Exact(TrialRun trial)
         {
             TrialRun? found = null;
             foreach (TrialRun other in _trials)
             {
-                if (other.Spec.Kernel == ReferenceKernel && other.IsSingle == trial.IsSingle && other.Alive
+                if (other.Spec.Kernel == ReferenceKernel && other.Alive && other.IsSingle == trial.IsSingle
+                    && other.Configuration.AsksForAll == trial.Configuration.AsksForAll
                     && (found is null || Likeness(other, trial) > Likeness(found, trial)))
                 {
                     found = other;
@@ -755,8 +757,7 @@ public sealed class ShardRunner(
             return found;
         }
 
-        private static int Likeness(TrialRun one, TrialRun other) => (one.Configuration.AsksForAll == other.Configuration.AsksForAll ? 4 : 0)
-            + (one.Spec.Threads == other.Spec.Threads ? 2 : 0)
+        private static int Likeness(TrialRun one, TrialRun other) => (one.Spec.Threads == other.Spec.Threads ? 2 : 0)
             + (one.Configuration.IsPinned == other.Configuration.IsPinned ? 1 : 0);
 
         private static double? Speedup(TrialRun exact, TrialRun trial)

@@ -74,7 +74,7 @@ public sealed partial class ResultStore
             if (sampled is not null)
             {
                 // Trials of one shard are of one minute: how far shards lie apart, an interval over trials does not tell.
-                cells = [.. cells.Select(c => c with { Speedup = c.Speedup is PairedSpeedup s ? s with { Low = null, High = null } : null })];
+                cells = [.. cells.Select(c => c with { Speedup = WithoutEnds(c.Speedup), ThreadSpeedup = WithoutEnds(c.ThreadSpeedup) })];
             }
         }
 
@@ -198,6 +198,8 @@ public sealed partial class ResultStore
         Priority = r.GetInt32(12),
     };
 
+    private static PairedSpeedup? WithoutEnds(PairedSpeedup? ratio) => ratio is null ? null : ratio with { Low = null, High = null };
+
     private static SummaryCell Cell(NpgsqlDataReader r) => new(
         r.GetString(0) switch { "size" => SummaryAxis.Size, "bound" => SummaryAxis.Bound, _ => SummaryAxis.None },
         new KernelConfiguration(
@@ -205,10 +207,17 @@ public sealed partial class ResultStore
             Nullable<bool>(r, 7), Nullable<double>(r, 8), NullableText(r, 9)),
         Nullable<int>(r, 10), Nullable<int>(r, 11), Nullable<double>(r, 12), r.GetInt64(13), r.GetInt64(14), r.GetInt64(15), r.GetInt64(16),
         Nullable<long>(r, 17), Nullable<double>(r, 18), Nullable<double>(r, 19), Nullable<double>(r, 20),
-        Nullable<double>(r, 22) is double mean
-            ? new PairedSpeedup(mean, Nullable<double>(r, 23), Nullable<double>(r, 24), r.GetInt64(21)) : null)
+        Ratio(r, 21))
     {
         Estimated = r.GetInt64(25),
         ErrorStandardError = Nullable<double>(r, 26),
+        FittedDegreeMin = Nullable<int>(r, 27),
+        FittedDegreeMax = Nullable<int>(r, 28),
+        PredictedErrorMedian = Nullable<double>(r, 29),
+        ThreadSpeedup = Ratio(r, 30),
     };
+
+    // Four columns: pairs, mean, low, high.
+    private static PairedSpeedup? Ratio(NpgsqlDataReader r, int column) => Nullable<double>(r, column + 1) is double mean
+        ? new PairedSpeedup(mean, Nullable<double>(r, column + 2), Nullable<double>(r, column + 3), r.GetInt64(column)) : null;
 }

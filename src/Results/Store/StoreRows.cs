@@ -109,7 +109,7 @@ public sealed record KernelConfiguration(
     string Kernel, string Precision, int Threads, string? Basis, string? Form, int? Degree, bool? Centred, double? Radius, string? Parameters);
 
 /// <summary>A geometric mean of paired ratios with Student's 95 % interval of their logarithms; no ends below two pairs.</summary>
-/// <param name="Mean">Seconds of the exact kernel over this one's, same precision, same inputs, same round.</param>
+/// <param name="Mean">Seconds of what it is compared with over this one's, on the same inputs.</param>
 public sealed record PairedSpeedup(double Mean, double? Low, double? High, long Pairs);
 
 public enum SummaryAxis
@@ -122,6 +122,7 @@ public enum SummaryAxis
 /// <summary>What a kernel configuration came to, over a whole sweep, or at one size or bound of it.</summary>
 /// <param name="ErrorMedian">Of the gradient, relative; of the trials that are done.</param>
 /// <param name="SecondsMedian">Of one call.</param>
+/// <param name="Speedup">Over the exact kernel: same precision, same gradients, same round.</param>
 public sealed record SummaryCell(
     SummaryAxis Axis, KernelConfiguration Configuration, int? N, int? D, double? Bound, long Trials, long Done, long Failed, long Skipped,
     long? Rank, double? ErrorMedian, double? ErrorMax, double? SecondsMedian, PairedSpeedup? Speedup)
@@ -131,6 +132,17 @@ public sealed record SummaryCell(
 
     /// <summary>Median standard error of those estimates, relative as they are.</summary>
     public double? ErrorStandardError { get; init; }
+
+    /// <summary>The least degree that a polynomial had and the greatest: with <c>degree: auto</c>, chosen for each instance. Null of other kernels.</summary>
+    public int? FittedDegreeMin { get; init; }
+
+    public int? FittedDegreeMax { get; init; }
+
+    /// <summary>Median of the relative error of each exponential, as the kernel itself expects it. Null of kernels that expect none.</summary>
+    public double? PredictedErrorMedian { get; init; }
+
+    /// <summary>Over the same kernel with the fewest threads that the sweep has; null of those themselves, and where all have as many.</summary>
+    public PairedSpeedup? ThreadSpeedup { get; init; }
 }
 
 /// <summary>Trials that failed or were skipped for one reason; reasons that differ only in their numbers are one.</summary>

@@ -32,6 +32,72 @@ public sealed class AnswerTests : StoreTest
         Assert.Null(await Store.SummariseAsync(sweep + 1, Cancellation));
     }
 
+    /// <summary>Eight instances, each with exact and low rank by a tolerance, on one thread and on three.</summary>
+    [Fact]
+    public async Task A_summary_tells_which_degrees_were_chosen_and_what_more_threads_bring()
+    {
+        const int Instances = 8;
+        long sweep = await Make.SweepAsync(Store, 1, 4 * Instances);
+        int node = await Make.NodeAsync(Store);
+        ShardLease lease = await Make.GrantOneAsync(Store, sweep, 0, node);
+        await Store.CommitAsync(Make.Commit(lease, node, Enumerable.Range(0, 4 * Instances).Select(Outcome)), Cancellation);
+        SweepSummary computed = (await Store.SummariseAsync(sweep, Cancellation))!;
+        await Store.KeepSummaryAsync(sweep, Cancellation);
+        SweepSummary kept = (await Store.SummariseAsync(sweep, Cancellation))!;
+        Assert.Equal(computed.Configurations, kept.Configurations);
+        Assert.Equal(computed.Sizes, kept.Sizes);
+        Assert.Equal(4, kept.Configurations.Count);
+
+        foreach (SummaryCell cell in kept.Configurations)
+        {
+            bool chosen = cell.Configuration.Kernel == "low-rank";
+            Assert.Equal(chosen ? (3, 6) : (null, null), (cell.FittedDegreeMin, cell.FittedDegreeMax));
+            Assert.Equal(chosen ? 4e-4 : 0, cell.PredictedErrorMedian ?? 0, 1e-12);
+
+            // Instance 5 on three threads failed, and instance 6 on one.
+            if (cell.Configuration.Threads == 1)
+            {
+                Assert.Null(cell.ThreadSpeedup);
+                continue;
+            }
+
+            double[] logarithms = [.. Enumerable.Range(0, Instances).Where(i => i is not (5 or 6)).Select(i => Math.Log(Gain(i)))];
+            double mean = logarithms.Average(), half = 2.5706 * Math.Sqrt(logarithms.Sum(v => (v - mean) * (v - mean)) / 5 / 6);
+            Assert.Equal(6, cell.ThreadSpeedup!.Pairs);
+            Assert.Equal(Math.Exp(mean), cell.ThreadSpeedup.Mean, 9);
+            Assert.Equal(Math.Exp(mean - half), cell.ThreadSpeedup.Low!.Value, 2e-3);
+            Assert.Equal(Math.Exp(mean + half), cell.ThreadSpeedup.High!.Value, 2e-3);
+        }
+
+        Assert.Equal(2L, await ScalarAsync(
+            $"SELECT count(*) FROM experiments.thread_speedup WHERE sweep_id = {sweep} AND threads = 3 AND fewest_threads = 1 AND instances = 6 "
+            + "AND abs(speedup_median - 2.25) < 1e-9 AND abs(speedup_low - 2) < 1e-9 AND abs(speedup_high - 2.7) < 1e-9"));
+        Assert.Equal("3 4 5 6", await ScalarAsync(
+            $"SELECT string_agg(DISTINCT degree::text, ' ') FROM experiments.error_by_degree WHERE sweep_id = {sweep} AND kernel_parameters->>'degree' = 'auto'"));
+
+        static double Gain(int instance) => 2 + (0.1 * instance);
+
+        static TrialOutcome Outcome(int trial)
+        {
+            (int instance, int which) = Math.DivRem(trial, 4);
+            bool lowRank = which >= 2, many = which % 2 == 1;
+            return new()
+            {
+                Trial = trial,
+                InstanceIndex = instance,
+                Instance = new InstanceSpec("uniform", 256, 4, 1, instance, 7, new Dictionary<string, object>(), new Dictionary<string, object>()),
+                Spec = new TrialSpec(lowRank ? "low-rank" : "exact", "float32", many ? 3 : 1, lowRank
+                    ? new Dictionary<string, object> { ["degree"] = "auto", ["tolerance"] = 1e-3 } : new Dictionary<string, object>()),
+                Status = instance == (many ? 5 : 6) ? TrialStatus.Failed : TrialStatus.Done,
+                SecondsMedian = 0.001 * (instance + 1) / (many ? Gain(instance) : 1),
+                FittedDegree = lowRank ? 3 + (instance % 4) : null,
+                PredictedExpError = lowRank ? 1e-4 * (instance + 1) : null,
+                GradientRelativeError = 1e-6,
+                StartedAt = DateTimeOffset.UnixEpoch,
+            };
+        }
+    }
+
     [Fact]
     public async Task A_kernels_rate_is_what_its_stored_trials_did_in_the_time_that_they_took()
     {

@@ -30,6 +30,11 @@ public sealed class MigratorTests
         // What each script made, the last first, so that what those before it leave stays.
         string[] made =
         [
+            """
+            DROP VIEW experiments.thread_speedup, experiments.paired_threads, experiments.sweep_progress;
+            ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_median,
+                DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
+            """,
             // With the views that it made anew; later scripts make them again.
             "DROP VIEW experiments.configured CASCADE; DROP FUNCTION experiments.settings_of_call;",
             "ALTER TABLE experiments.shard DROP COLUMN seen_before;",
@@ -79,7 +84,7 @@ public sealed class MigratorTests
             DROP TABLE experiments.summary, experiments.summary_failure;
             """,
             """
-            DROP VIEW experiments.samples, experiments.spans, experiments.phase_time, experiments.sweep_progress, experiments.live_node;
+            DROP VIEW experiments.samples, experiments.spans, experiments.phase_time, experiments.live_node; DROP VIEW IF EXISTS experiments.sweep_progress;
             DROP FUNCTION experiments.interval_rank, experiments.student_t;
             """,
         ];
@@ -105,6 +110,43 @@ public sealed class MigratorTests
         await using ResultRows rows = await ReaderQuery.RunAsync(address, "SELECT * FROM trials", null, Cancellation);
         Assert.NotEmpty(rows.Columns);
         Assert.NotNull(await Migrator.FindAsync(owner, Cancellation));
+    }
+
+    /// <summary>What was kept before 0017 had calls of all masks in one row.</summary>
+    [Fact]
+    public async Task A_kept_summary_that_lacks_what_is_new_is_made_again_and_others_stay()
+    {
+        string owner = await EmptyAsync();
+        StoreAddress address = await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        await using ResultStore store = await ResultStore.OpenAsync(address, Cancellation);
+        int node = await Make.NodeAsync(store);
+        foreach (string? mask in (string?[])[null, "causal"])
+        {
+            long sweep = await Make.SweepAsync(store, 1, 8);
+            await store.CommitAsync(
+                Make.Commit(await Make.GrantOneAsync(store, sweep, 0, node), node, (i, o) => o.FittedDegree = i % 4 == 0 ? null : 2 * (i % 4)), Cancellation);
+            if (mask is not null)
+            {
+                await ExecuteAsync(owner, $$"""UPDATE experiments.trial SET parameters = coalesce(parameters, '{}') || '{"mask": "{{mask}}"}' WHERE sweep_id = {{sweep}} AND trial < 4""");
+            }
+
+            await store.KeepSummaryAsync(sweep, Cancellation);
+        }
+
+        const string Rows = "SELECT string_agg(sweep_id || ':' || n, ' ' ORDER BY sweep_id) FROM (SELECT sweep_id, count(*) AS n FROM experiments.summary "
+            + "WHERE axis = 'none' GROUP BY sweep_id) s";
+        Assert.Equal("1:4 2:8", await ScalarAsync(owner, Rows));
+        await ExecuteAsync(owner, """
+            DELETE FROM experiments.migration WHERE scriptname >= '0018';
+            DELETE FROM experiments.summary WHERE sweep_id = 2 AND kernel_parameters IS NOT NULL;
+            UPDATE experiments.summary SET error_median = 42;
+            DROP VIEW experiments.thread_speedup, experiments.paired_threads;
+            ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_median,
+                DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
+            """);
+        await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        Assert.Equal("1:4 2:8", await ScalarAsync(owner, Rows));
+        Assert.Equal("1", await ScalarAsync(owner, "SELECT string_agg(DISTINCT sweep_id::text, ' ') FROM experiments.summary WHERE error_median = 42"));
     }
 
     [Fact]

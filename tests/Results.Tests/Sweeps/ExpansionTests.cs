@@ -150,7 +150,7 @@ public sealed class ExpansionTests
               - {kernel: low-rank, degree: 2}
             measure: {rounds: 4, min_time: 0}
             """);
-        CostModel assumed = new();
+        CostModel assumed = new() { AssumedRates = new Dictionary<(string Kernel, string Precision), double>() };
         double Seconds(params (string Kernel, string Precision)[] tenfold) => expansion.Forecast(
             assumed with { MeasuredRates = tenfold.ToDictionary(k => k, _ => 10 * assumed.FlopsPerSecond) },
             TestContext.Current.CancellationToken).Seconds;
@@ -160,6 +160,12 @@ public sealed class ExpansionTests
         // Six calls instead of five: one more as the reference.
         Assert.Equal(6.0 / 5, twice / single, 0.01);
         Assert.Equal(none - single - twice, Seconds(("exact", "float32"), ("exact", "float64")), 1e-9);
+
+        // What is assumed of a fast kernel gives way to what was measured of it too.
+        CostModel usual = new();
+        double Predicted(CostModel model) => expansion.Forecast(model, TestContext.Current.CancellationToken).Seconds;
+        Assert.True(Predicted(usual) < 0.2 * none);
+        Assert.True(Predicted(usual with { MeasuredRates = usual.AssumedRates.ToDictionary(r => r.Key, r => r.Value / 10) }) > 5 * Predicted(usual));
     }
 
     [Theory]

@@ -64,12 +64,14 @@ internal sealed partial class SweepReader
 
         HashSet<string> used = [.. Identifiers(map).Concat(usedByKernels)];
         List<ReadAxis> axes = [];
+        List<string> refused = [];
         foreach (RawAxis axis in raw.Axes)
         {
             AxisDefinition? definition = definitions.FirstOrDefault(d => d.Name == axis.Name);
             if (definition is null && !used.Contains(axis.Name))
             {
                 RefuseUnknown(axis, family, definitions, isFiles, used);
+                refused.Add(axis.Name);
                 continue;
             }
 
@@ -98,6 +100,11 @@ internal sealed partial class SweepReader
             bool needed = definition == N || definition == D || (definition == Bound && family.NeedsBound) || definition.Required;
             if (needed && raw.Axes.All(a => a.Name != definition.Name) && axes.All(a => a.Raw.Name != definition.Name))
             {
+                if (IsMeant(definition.Name, refused, definitions))
+                {
+                    continue;
+                }
+
                 string what = definition == N ? "the tokens" : definition == D ? "the head dimension"
                     : definition == Bound ? "the largest entry of A1 X and A2" : definition.Summary.TrimEnd('.');
                 if (!isFiles || files is not null)
@@ -206,6 +213,10 @@ internal sealed partial class SweepReader
         axes.RemoveAll(a => a.Failed && a.Raw.Value is SourceScalar s && s.Place == a1.Place && s.Value == a.Raw.Name);
     }
 
+    /// <summary>Whether a key that was refused is one of these mistyped: that it is missing need not be said as well.</summary>
+    private static bool IsMeant(string name, IEnumerable<string> refused, IEnumerable<AxisDefinition> definitions) =>
+        refused.Any(r => NearestName.Of(r, definitions.Select(d => d.Name)) == name);
+
     private void CheckSlices(FilesSpec? files, Dictionary<string, ValueKind> scope)
     {
         foreach (SliceSpec slice in files?.Matrices ?? [])
@@ -275,6 +286,7 @@ internal sealed partial class SweepReader
         RawBlock raw = Gather(map, [kernelKey.Value, "where"], isFiles: false);
         HashSet<string> known = [.. raw.Axes.Select(a => a.Name), .. scopes.SelectMany(s => s.Keys)];
         List<ReadAxis> axes = [];
+        List<string> refused = [];
         foreach (RawAxis axis in raw.Axes)
         {
             List<AxisDefinition> definitions = axis.Name switch
@@ -290,6 +302,7 @@ internal sealed partial class SweepReader
                 _faults.Add(
                     axis.Key.Place,
                     $"'{axis.Name}' is {who}.{NearestName.Hint(axis.Name, own.Concat(["kernel", "where", "zip"]))} There are {string.Join(", ", own)}.");
+                refused.Add(axis.Name);
                 continue;
             }
 
@@ -298,7 +311,7 @@ internal sealed partial class SweepReader
 
         foreach (KernelDefinition kernel in kernels)
         {
-            foreach (AxisDefinition axis in kernel.Axes.Where(a => a.Required && raw.Axes.All(r => r.Name != a.Name)))
+            foreach (AxisDefinition axis in kernel.Axes.Where(a => a.Required && raw.Axes.All(r => r.Name != a.Name) && !IsMeant(a.Name, refused, kernel.Axes)))
             {
                 _faults.Add(map.Place, $"{kernel.Name} needs '{axis.Name}': {axis.Summary.TrimEnd('.')}.");
             }

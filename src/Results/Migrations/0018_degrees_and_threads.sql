@@ -1,0 +1,134 @@
+-- What a kernel chose by its tolerance, what it predicted, and what further threads bring, are in the tables too.
+
+CREATE OR REPLACE VIEW experiments.configured AS
+SELECT sweep_id, shard, trial, family, kernel, precision, threads, basis, form, degree, centred, radius,
+    -- Most sweeps name none of the four: no function is called then.
+    CASE WHEN parameters ?| ARRAY['mask', 'scale', 'heads', 'batch']
+        THEN experiments.settings_of_call(kernel_parameters, parameters) ELSE kernel_parameters END AS kernel_parameters,
+    n, d, bound, status, rank, reference_rows, gradient_relative_error, gradient_absolute_error, gradient_error_standard_error,
+    predicted_exp_error, theorem_slack, seconds_median, speedup_over_exact, fitted_degree, instance
+FROM experiments.trial;
+
+CREATE OR REPLACE VIEW experiments.error_by_degree AS
+SELECT sweep_id, family, kernel, precision, basis, form, centred, radius, kernel_parameters, n, d, bound, coalesce(degree, fitted_degree) AS degree,
+    count(*) AS trials, count(*) FILTER (WHERE status = 'failed') AS failed, max(rank) AS rank,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY gradient_relative_error) AS gradient_relative_error_median,
+    max(gradient_relative_error) AS gradient_relative_error_max,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY predicted_exp_error) AS predicted_exp_error_median,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY theorem_slack) AS theorem_slack_median,
+    count(*) FILTER (WHERE status = 'done' AND reference_rows IS NOT NULL) AS estimated,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY experiments.relative_standard_error(
+        gradient_error_standard_error, gradient_absolute_error, gradient_relative_error)) AS gradient_relative_standard_error_median
+FROM experiments.configured
+WHERE coalesce(degree, fitted_degree) IS NOT NULL
+GROUP BY sweep_id, family, kernel, precision, basis, form, centred, radius, kernel_parameters, n, d, bound, coalesce(degree, fitted_degree);
+COMMENT ON VIEW experiments.error_by_degree IS
+    'How the gradient''s relative error falls as the degree grows; a degree that a kernel chose by its tolerance is in it, with degree auto in kernel_parameters.';
+
+-- Windows, not joins of trials with trials: of a sweep that has only just ended the planner has no statistics, and would nest its loops.
+CREATE VIEW experiments.paired_threads AS
+SELECT sweep_id, shard, trial, instance, family, kernel, precision, threads, fewest_threads, basis, form, degree, centred, radius, kernel_parameters,
+    n, d, bound, speedup
+FROM (
+    SELECT *, first_value(threads) OVER same_call AS fewest_threads,
+        first_value(seconds_median) OVER same_call / nullif(seconds_median, 0) AS speedup
+    FROM experiments.configured WHERE status = 'done'
+    WINDOW same_call AS (PARTITION BY sweep_id, instance, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads)
+) timed
+WHERE threads > fewest_threads;
+COMMENT ON VIEW experiments.paired_threads IS
+    'How many times faster a trial was than the same call on the same inputs with the fewest threads of which it was done.';
+
+CREATE VIEW experiments.thread_speedup AS
+SELECT sweep_id, family, kernel, precision, threads, fewest_threads, basis, form, degree, centred, radius, kernel_parameters, n, d, bound,
+    instances, speedup_median,
+    sorted[experiments.interval_rank(instances)] AS speedup_low,
+    sorted[instances::int - experiments.interval_rank(instances) + 1] AS speedup_high
+FROM (
+    SELECT sweep_id, family, kernel, precision, threads, fewest_threads, basis, form, degree, centred, radius, kernel_parameters, n, d, bound,
+        count(*) AS instances,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY speedup) AS speedup_median,
+        array_agg(speedup ORDER BY speedup) AS sorted
+    FROM experiments.paired_threads
+    WHERE speedup IS NOT NULL
+    GROUP BY sweep_id, family, kernel, precision, threads, fewest_threads, basis, form, degree, centred, radius, kernel_parameters, n, d, bound
+) grouped;
+COMMENT ON VIEW experiments.thread_speedup IS
+    'Median speed-up over the fewest threads, same call, same inputs, and its 95 % interval by order statistics (null below 6 instances).';
+
+CREATE OR REPLACE VIEW experiments.sweep_progress AS
+SELECT w.id AS sweep_id, w.name, w.state, w.trials, w.trials_done AS done, w.trials_failed AS failed, w.trials_skipped AS skipped,
+    w.shards, w.shards - w.shards_left AS shards_done,
+    CASE WHEN w.state = 'done' THEN 0 ELSE (SELECT count(*) FROM experiments.shard s WHERE s.sweep_id = w.id AND s.state = 'leased') END
+        AS shards_leased,
+    w.created_at, w.finished_at, extract(epoch FROM coalesce(w.finished_at, now()) - w.created_at)::float8 AS age_seconds, w.priority
+FROM experiments.sweep w;
+
+ALTER TABLE experiments.summary
+    ADD COLUMN fitted_degree_min int, ADD COLUMN fitted_degree_max int, ADD COLUMN predicted_error_median float8,
+    ADD COLUMN thread_pairs bigint, ADD COLUMN thread_speedup float8, ADD COLUMN thread_speedup_low float8, ADD COLUMN thread_speedup_high float8;
+COMMENT ON COLUMN experiments.summary.fitted_degree_min IS 'The least degree that a polynomial had: with degree auto, chosen for each instance.';
+COMMENT ON COLUMN experiments.summary.predicted_error_median IS 'Median of what the kernel itself expected: the relative error of each exponential.';
+COMMENT ON COLUMN experiments.summary.thread_speedup IS
+    'Geometric mean of the ratios to the same call on the same inputs with the fewest threads of the sweep; low and high as of speedup.';
+
+CREATE OR REPLACE FUNCTION experiments.summarise(sweep bigint, shards int[]) RETURNS SETOF experiments.summary
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+WITH numbers AS MATERIALIZED (
+    SELECT min(threads) AS fewest, max(threads) AS most FROM experiments.trial WHERE sweep_id = $1 AND ($2 IS NULL OR shard = ANY ($2)))
+SELECT $1, (SELECT finished_at FROM experiments.sweep WHERE id = $1), trials, done, failed, skipped, rank, radius, bound,
+    error_median, error_max, seconds_median, pairs, exp(ratio), exp(ratio - half_width), exp(ratio + half_width),
+    threads, degree, n, d, centred, axis, kernel, precision, basis, form, kernel_parameters,
+    estimated, error_standard_error, fitted_degree_min, fitted_degree_max, predicted_error_median,
+    thread_pairs, exp(thread_ratio), exp(thread_ratio - thread_half_width), exp(thread_ratio + thread_half_width)
+FROM (
+    SELECT kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters, n, d, bound,
+        CASE WHEN grouping(n) = 0 THEN 'size' WHEN grouping(bound) = 0 THEN 'bound' ELSE 'none' END AS axis,
+        count(*) AS trials,
+        count(*) FILTER (WHERE status = 'done') AS done,
+        count(*) FILTER (WHERE status = 'failed') AS failed,
+        count(*) FILTER (WHERE status = 'skipped') AS skipped,
+        max(rank) AS rank,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY gradient_relative_error) FILTER (WHERE status = 'done') AS error_median,
+        max(gradient_relative_error) FILTER (WHERE status = 'done') AS error_max,
+        count(*) FILTER (WHERE status = 'done' AND reference_rows IS NOT NULL) AS estimated,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY experiments.relative_standard_error(
+            gradient_error_standard_error, gradient_absolute_error, gradient_relative_error)) FILTER (WHERE status = 'done')
+            AS error_standard_error,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds_median) FILTER (WHERE status = 'done') AS seconds_median,
+        min(fitted_degree) FILTER (WHERE status = 'done') AS fitted_degree_min,
+        max(fitted_degree) FILTER (WHERE status = 'done') AS fitted_degree_max,
+        percentile_cont(0.5) WITHIN GROUP (ORDER BY predicted_exp_error) FILTER (WHERE status = 'done') AS predicted_error_median,
+        count(ratio) AS pairs, avg(ratio) AS ratio,
+        stddev_samp(ratio) * experiments.student_t(count(ratio) - 1) / sqrt(nullif(count(ratio), 0)) AS half_width,
+        count(thread_ratio) AS thread_pairs, avg(thread_ratio) AS thread_ratio,
+        stddev_samp(thread_ratio) * experiments.student_t(count(thread_ratio) - 1) / sqrt(nullif(count(thread_ratio), 0)) AS thread_half_width
+    FROM (
+        -- Most sweeps have one number of threads: their trials are not sorted.
+        SELECT *, CASE WHEN status = 'done' AND speedup_over_exact > 0 THEN ln(speedup_over_exact) END AS ratio, NULL::float8 AS thread_ratio
+        FROM experiments.configured
+        WHERE sweep_id = $1 AND ($2 IS NULL OR shard = ANY ($2)) AND (SELECT fewest IS NOT DISTINCT FROM most FROM numbers)
+        UNION ALL
+        SELECT *, CASE WHEN status = 'done' AND speedup_over_exact > 0 THEN ln(speedup_over_exact) END,
+            CASE WHEN status = 'done' AND threads > (SELECT fewest FROM numbers) AND first_value(threads) OVER same_call = (SELECT fewest FROM numbers)
+                THEN ln(nullif(first_value(seconds_median) OVER same_call, 0) / nullif(seconds_median, 0)) END
+        FROM experiments.configured
+        WHERE sweep_id = $1 AND ($2 IS NULL OR shard = ANY ($2)) AND (SELECT fewest IS DISTINCT FROM most FROM numbers)
+        WINDOW same_call AS (
+            PARTITION BY status = 'done', instance, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads)
+    ) measured
+    GROUP BY GROUPING SETS (
+        (kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters),
+        (kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters, n, d),
+        (kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters, bound))
+) grouped
+$$;
+
+-- Kept summaries in which calls of several masks, scales, heads or batches were one row (before 0017), or that would lack what is new: made again.
+CREATE TEMPORARY TABLE stale ON COMMIT DROP AS
+SELECT DISTINCT s.sweep_id FROM experiments.summary s JOIN experiments.sweep w ON w.id = s.sweep_id AND w.finished_at = s.finished_at
+WHERE EXISTS (
+    SELECT FROM experiments.trial t
+    WHERE t.sweep_id = s.sweep_id AND (t.parameters ?| ARRAY['mask', 'scale', 'heads', 'batch'] OR t.degree IS DISTINCT FROM t.fitted_degree OR t.threads > 1));
+DELETE FROM experiments.summary WHERE sweep_id IN (SELECT sweep_id FROM stale);
+INSERT INTO experiments.summary SELECT made.* FROM stale, experiments.summarise(stale.sweep_id) made;
