@@ -13,6 +13,8 @@ internal static class CompareCommand
         SharedOptions shared = new();
         Option<string> n = SharedOptions.Words("--n", "4096,16384", "Tokens");
         Option<string> against = SharedOptions.Words("--against", "none", "The rival: torch, or none");
+        Option<string> memory = SharedOptions.Words("--torch-memory", "kept",
+            "kept: what libtorch frees stays the process's, for its next tensors; or released, as glibc has it unless told");
         Option<bool> all = new("--all")
         {
             Description = $"Time every way of the rival in every round, also those that the warm-up showed to be more than "
@@ -20,12 +22,13 @@ internal static class CompareCommand
         };
         Command command = new("compare", "Ratios of ours to each rival, and the share of the measured FMA peak")
         {
-            n, shared.D, shared.Precision, shared.Threads, shared.Kernels, shared.Degree, against, all, shared.Bound,
+            n, shared.D, shared.Precision, shared.Threads, shared.Kernels, shared.Degree, against, memory, all, shared.Bound,
             shared.Rounds, shared.SampleSeconds, shared.LimitSeconds, shared.ClockName, shared.Instructions, shared.Markdown,
         };
         command.SetAction(parsed =>
         {
             bool torch = SharedOptions.OneOf("--against", parsed.GetValue(against)!, "torch", "none") == "torch";
+            bool kept = SharedOptions.OneOf("--torch-memory", parsed.GetValue(memory)!, "kept", "released") == "kept";
             int[] sizes = SharedOptions.Numbers("--n", parsed.GetValue(n)!, 1, 1 << 24);
             int[] dimensions = SharedOptions.Numbers("--d", parsed.GetValue(shared.D)!, 1, 4096);
             int[] threads = SharedOptions.Numbers("--threads", parsed.GetValue(shared.Threads)!, 1, 4096);
@@ -35,7 +38,7 @@ internal static class CompareCommand
             KernelChoice[] kernels = [.. SharedOptions.List("--kernels", parsed.GetValue(shared.Kernels)!, "exact", "low-rank")
                 .Select(k => KernelChoice.Of(k, degree))];
             Rounds rounds = shared.RoundsOf(parsed);
-            if (Relaunch.IfNeeded(args, parsed.GetValue(shared.Instructions)!, torch, rivals) is int code)
+            if (Relaunch.IfNeeded(args, parsed.GetValue(shared.Instructions)!, torch, rivals, torch && kept) is int code)
             {
                 return code;
             }

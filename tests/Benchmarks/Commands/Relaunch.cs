@@ -4,8 +4,8 @@ using Experiments.Benchmarks.Contenders;
 
 namespace Experiments.Benchmarks.Commands;
 
-/// <summary>Runs the same command line in a process with other vectors, or in the program that has the rival.</summary>
-/// <remarks>Both are settled before a process starts: the runtime and libtorch read the environment once.</remarks>
+/// <summary>Runs the same command line in a process with other vectors, with another use of memory, or in the program that has the rival.</summary>
+/// <remarks>All are settled before a process starts: the runtime, libtorch and the C library read the environment once.</remarks>
 internal static class Relaunch
 {
     private const string RuntimeSwitch = "DOTNET_EnableAVX512";
@@ -14,21 +14,27 @@ internal static class Relaunch
     private static readonly (string Name, string Value)[] WithoutAvx512 =
         [(RuntimeSwitch, "0"), ("ATEN_CPU_CAPABILITY", "avx2"), ("MKL_ENABLE_INSTRUCTIONS", "AVX2"), ("ONEDNN_MAX_CPU_ISA", "AVX2")];
 
+    // By itself glibc gives large blocks back to the system as they are freed, more or less of them by what was freed before, and every tensor
+    // of the next call faults its pages in again: libtorch took 60 ms or 87 for one gradient, from process to process.
+    private static readonly (string Name, string Value)[] WithMemoryKept =
+        [("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=4294967295:glibc.malloc.trim_threshold=4294967295")];
+
+    /// <param name="keepMemory">Whether freed memory stays the process's, for the next call's tensors.</param>
     /// <returns>The other process's exit code, or null: this process is the right one.</returns>
     /// <exception cref="ArgumentException">torch is asked for and was not set up.</exception>
-    public static int? IfNeeded(string[] args, string instructions, bool torch, IRivals? rivals)
+    public static int? IfNeeded(string[] args, string instructions, bool torch, IRivals? rivals, bool keepMemory = false)
     {
         SharedOptions.OneOf("--instructions", instructions, "native", "avx2");
         bool avx2 = instructions == "avx2" || (Vector256.IsHardwareAccelerated && !Vector512.IsHardwareAccelerated);
-        bool settled = !avx2 || WithoutAvx512.All(v => Environment.GetEnvironmentVariable(v.Name) == v.Value);
+        (string Name, string Value)[] wanted = [.. avx2 ? WithoutAvx512 : [], .. keepMemory ? WithMemoryKept : []];
         if (torch && rivals is null)
         {
-            return Start(TorchProgram(), args, avx2);
+            return Start(TorchProgram(), args, wanted);
         }
 
-        if ((torch || instructions == "avx2") && !settled)
+        if ((torch || instructions == "avx2") && wanted.Any(v => Environment.GetEnvironmentVariable(v.Name) != v.Value))
         {
-            return Start(ThisProgram(), args, avx2);
+            return Start(ThisProgram(), args, wanted);
         }
 
         return instructions == "avx2" && Vector512.IsHardwareAccelerated
@@ -36,10 +42,10 @@ internal static class Relaunch
             : null;
     }
 
-    private static int Start(string[] program, string[] args, bool avx2)
+    private static int Start(string[] program, string[] args, (string Name, string Value)[] wanted)
     {
         ProcessStartInfo start = new(program[0], [.. program[1..], .. args]);
-        foreach ((string name, string value) in avx2 ? WithoutAvx512 : [])
+        foreach ((string name, string value) in wanted)
         {
             start.Environment[name] = value;
         }
