@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Reflection;
 using Experiments.Grains.Running;
 using Experiments.Kernels;
 using Experiments.Kernels.AttentionGradient;
@@ -21,7 +22,10 @@ public static class BuiltInCatalog
             [.. workbench.Families.Select(f => new FamilyDefinition(
                 f.Name, f.Summary, [.. AxesOf(f).Select(Mirror)], f.NeedsBound) { Refuse = f is ICheckedFamily c ? i => Refuse(c, i) : null })],
             [.. workbench.Kernels.Select(k => new KernelDefinition(
-                k.Name, k.Summary, [.. AxesOf(k).Select(Mirror)], (instance, trial) => Predict(k, instance, trial)))])
+                k.Name, k.Summary, [.. AxesOf(k).Select(Mirror)], (instance, trial) => Predict(k, instance, trial))
+            {
+                PredictsByBound = LooksAtBound(k),
+            })])
         {
             PlugIns = workbench.PlugIns,
         };
@@ -109,6 +113,14 @@ public static class BuiltInCatalog
             ? throw new ArgumentException(
                 $"The kernel {kernel.Name} has an axis '{twice.Name}', which is every kernel's. Give it another name.")
             : kernel.Axes.Concat(GradientCall.Axes);
+
+    /// <summary>Whether it has a <see cref="IGradientKernel.PredictWithin"/> of its own: the interface's looks at no bound.</summary>
+    private static bool LooksAtBound(IGradientKernel kernel)
+    {
+        InterfaceMapping map = kernel.GetType().GetInterfaceMap(typeof(IGradientKernel));
+        int within = Array.FindIndex(map.InterfaceMethods, m => m.Name == nameof(IGradientKernel.PredictWithin));
+        return map.TargetMethods[within].DeclaringType != typeof(IGradientKernel);
+    }
 
     private static Prediction Predict(IGradientKernel kernel, InstanceSpec instance, TrialSpec trial)
     {

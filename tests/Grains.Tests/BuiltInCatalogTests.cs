@@ -37,6 +37,34 @@ public sealed class BuiltInCatalogTests
         Assert.Equal("the family broken could not check it: InvalidOperationException: boom", refuse(Instance()));
     }
 
+    /// <summary>A degree that the kernel chooses grows with the bound, and with it the rank that a filter asks about.</summary>
+    [Theory]
+    [InlineData("degree: auto, tolerance: 1e-2")]
+    [InlineData("degree: [3, auto], tolerance: 1e-2")]
+    public void A_filter_by_what_is_predicted_keeps_the_same_trials_in_whatever_order_the_bounds_are(string degree)
+    {
+        long apart = Trials("[0.5]") + Trials("[1]") + Trials("[2]");
+        Assert.NotEqual(3 * Trials("[1]"), apart);
+        Assert.Equal(apart, Trials("[0.5, 1, 2]"));
+        Assert.Equal(apart, Trials("[2, 0.5, 1]"));
+
+        long scaled = Trials("[1], scale: [d, sqrt-d]");
+        Assert.NotEqual(2 * Trials("[1]"), scaled);
+        Assert.Equal(scaled, Trials("[1], scale: [sqrt-d, d]"));
+
+        long Trials(string bounds)
+        {
+            Results.Sweeps.Catalog catalog = BuiltInCatalog.Create(Workbench.BuiltIn);
+            return new Results.Sweeps.SweepExpansion(
+                Results.Sweeps.SweepFile.Parse(
+                    $$"""
+                    name: filtered
+                    instances: {family: uniform, n: [64, 128], d: 8, bound: {{bounds}}}
+                    kernels: [{kernel: exact}, {kernel: low-rank, {{degree}}, where: rank <= 1300}]
+                    """, "filtered.yaml", ".", catalog), catalog).Count(TestContext.Current.CancellationToken).Trials;
+        }
+    }
+
     private sealed class Broken : ICheckedFamily
     {
         public string Name => "broken";

@@ -56,7 +56,12 @@ public sealed record FamilyDefinition(
 /// <param name="Predict">What one call costs; throws <see cref="ArgumentException"/> with a sentence for a person when the
 /// settings are impossible.</param>
 public sealed record KernelDefinition(
-    string Name, string Summary, IReadOnlyList<AxisDefinition> Axes, Func<InstanceSpec, TrialSpec, Prediction> Predict);
+    string Name, string Summary, IReadOnlyList<AxisDefinition> Axes, Func<InstanceSpec, TrialSpec, Prediction> Predict)
+{
+    /// <summary>Whether what it predicts depends on how large the logits may be; of a kernel with an axis that takes a word beside numbers, as <c>degree</c>
+    /// takes <c>auto</c>, where it is given that word: a degree that it chooses by its tolerance grows with them.</summary>
+    public bool PredictsByBound { get; init; }
+}
 
 /// <param name="Flops">Floating-point operations of one call.</param>
 /// <param name="StateBytes">Bytes one call allocates beyond inputs and output.</param>

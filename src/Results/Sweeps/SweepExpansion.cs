@@ -8,14 +8,17 @@ namespace Experiments.Results.Sweeps;
 /// <remarks>
 /// <para>Instances are numbered through the blocks in the file's order, the first axis of a block slowest and the repeats
 /// fastest; trials through the instances, the kernel blocks in the file's order. The numbers are for good.</para>
-/// <para>Predictions are taken to depend on the instance by the axes of <see cref="Predicted"/> alone, as <c>GradientCall.Predict</c>
-/// does.</para>
+/// <para>Predictions are taken to depend on the instance by the axes of <see cref="Predicted"/> alone, and by those of <see cref="PredictedByBound"/> of a
+/// kernel that <see cref="KernelDefinition.PredictsByBound"/>, as <c>GradientCall.Predict</c> does.</para>
 /// <para>Safe for concurrent use.</para>
 /// </remarks>
 public sealed class SweepExpansion
 {
     /// <summary>The instance axes on which a call's cost depends.</summary>
     internal static readonly string[] Predicted = ["n", "d", "heads", "batch", "mask"];
+
+    /// <summary>Those that bound the logits besides.</summary>
+    internal static readonly string[] PredictedByBound = ["bound", "scale"];
 
     /// <summary>Kernel configurations of one instance: they share a shard, whose rows are stored together.</summary>
     private const long MostConfigurations = 100_000;

@@ -20,7 +20,8 @@ internal sealed class CompiledKernels
     {
         _instances = instances;
         _instanceSlots = instances.Template.Length;
-        foreach (string name in SweepExpansion.Predicted.Where(instances.Has))
+        bool byBound = spec.Kernels.Any(block => block.Kernels.Any(entry => PredictedByBound(block, entry, catalog)));
+        foreach (string name in SweepExpansion.Predicted.Concat(byBound ? SweepExpansion.PredictedByBound : []).Where(instances.Has))
         {
             Mask |= instances.MaskOf(name);
         }
@@ -33,7 +34,15 @@ internal sealed class CompiledKernels
         }
     }
 
-    /// <summary>The instance dimensions on which an instance's trials depend: n, d, heads, batch, the mask, and what the kernels' expressions name.</summary>
+    private static bool PredictedByBound(KernelBlock block, KernelEntry entry, Catalog catalog) =>
+        catalog.Kernels.First(k => k.Name == entry.Name) is { PredictsByBound: true } kernel
+        && (kernel.Axes.All(a => a.Word is null)
+            || block.Dimensions.SelectMany(d => d.Axes).Any(a => a.Type.Word is not null && (a.Values.Items?.Any(IsWord) ?? false)));
+
+    private static bool IsWord(object value) => value is string or double.NaN;
+
+    /// <summary>The instance dimensions on which an instance's trials depend: n, d, heads, batch, the mask, for some kernels bound and scale, and what the
+    /// kernels' expressions name.</summary>
     public ulong Mask { get; }
 
     /// <summary>Whether every instance surely has a trial.</summary>
