@@ -6,7 +6,7 @@ SELECT sweep_id, shard, trial, family, kernel, precision, threads, basis, form, 
     CASE WHEN parameters ?| ARRAY['mask', 'scale', 'heads', 'batch']
         THEN experiments.settings_of_call(kernel_parameters, parameters) ELSE kernel_parameters END AS kernel_parameters,
     n, d, bound, status, rank, reference_rows, gradient_relative_error, gradient_absolute_error, gradient_error_standard_error,
-    predicted_exp_error, theorem_slack, seconds_median, speedup_over_exact, fitted_degree, instance
+    predicted_exp_error, theorem_slack, seconds_median, speedup_over_exact, fitted_degree, instance, instance_key
 FROM experiments.trial;
 
 CREATE OR REPLACE VIEW experiments.error_by_degree AS
@@ -25,6 +25,7 @@ GROUP BY sweep_id, family, kernel, precision, basis, form, centred, radius, kern
 COMMENT ON VIEW experiments.error_by_degree IS
     'How the gradient''s relative error falls as the degree grows; a degree that a kernel chose by its tolerance is in it, with degree auto in kernel_parameters.';
 
+-- By the instance's key: an extension numbers its instances anew, and then two of one number differ.
 -- Windows, not joins of trials with trials: of a sweep that has only just ended the planner has no statistics, and would nest its loops.
 CREATE VIEW experiments.paired_threads AS
 SELECT sweep_id, shard, trial, instance, family, kernel, precision, threads, fewest_threads, basis, form, degree, centred, radius, kernel_parameters,
@@ -33,7 +34,8 @@ FROM (
     SELECT *, first_value(threads) OVER same_call AS fewest_threads,
         first_value(seconds_median) OVER same_call / nullif(seconds_median, 0) AS speedup
     FROM experiments.configured WHERE status = 'done'
-    WINDOW same_call AS (PARTITION BY sweep_id, instance, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads)
+    WINDOW same_call AS (
+        PARTITION BY sweep_id, instance_key, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads, trial)
 ) timed
 WHERE threads > fewest_threads;
 COMMENT ON VIEW experiments.paired_threads IS
@@ -115,7 +117,7 @@ FROM (
         FROM experiments.configured
         WHERE sweep_id = $1 AND ($2 IS NULL OR shard = ANY ($2)) AND (SELECT fewest IS DISTINCT FROM most FROM numbers)
         WINDOW same_call AS (
-            PARTITION BY status = 'done', instance, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads)
+            PARTITION BY status = 'done', instance_key, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads, trial)
     ) measured
     GROUP BY GROUPING SETS (
         (kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters),
@@ -129,6 +131,7 @@ CREATE TEMPORARY TABLE stale ON COMMIT DROP AS
 SELECT DISTINCT s.sweep_id FROM experiments.summary s JOIN experiments.sweep w ON w.id = s.sweep_id AND w.finished_at = s.finished_at
 WHERE EXISTS (
     SELECT FROM experiments.trial t
-    WHERE t.sweep_id = s.sweep_id AND (t.parameters ?| ARRAY['mask', 'scale', 'heads', 'batch'] OR t.degree IS DISTINCT FROM t.fitted_degree OR t.threads > 1));
+    WHERE t.sweep_id = s.sweep_id AND (t.parameters ?| ARRAY['mask', 'scale', 'heads', 'batch'] OR t.fitted_degree IS NOT NULL OR t.predicted_exp_error IS NOT NULL
+        OR t.threads > 1));
 DELETE FROM experiments.summary WHERE sweep_id IN (SELECT sweep_id FROM stale);
 INSERT INTO experiments.summary SELECT made.* FROM stale, experiments.summarise(stale.sweep_id) made;

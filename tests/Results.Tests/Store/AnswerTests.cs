@@ -84,7 +84,9 @@ public sealed class AnswerTests : StoreTest
             return new()
             {
                 Trial = trial,
-                InstanceIndex = instance,
+
+                // As after an extension, which numbers its instances anew.
+                InstanceIndex = many ? Instances - 1 - instance : instance,
                 Instance = new InstanceSpec("uniform", 256, 4, 1, instance, 7, new Dictionary<string, object>(), new Dictionary<string, object>()),
                 Spec = new TrialSpec(lowRank ? "low-rank" : "exact", "float32", many ? 3 : 1, lowRank
                     ? new Dictionary<string, object> { ["degree"] = "auto", ["tolerance"] = 1e-3 } : new Dictionary<string, object>()),

@@ -7,6 +7,15 @@ namespace Experiments.Results.Tests.Store;
 
 public sealed class MigratorTests
 {
+    // Takes back what 0018 added, so that it is to be applied again.
+    private const string Without0018 = """
+        DELETE FROM experiments.migration WHERE scriptname >= '0018';
+        DROP VIEW experiments.thread_speedup, experiments.paired_threads;
+        ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_median,
+            DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
+
+        """;
+
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
     [Fact]
@@ -120,11 +129,11 @@ public sealed class MigratorTests
         StoreAddress address = await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
         await using ResultStore store = await ResultStore.OpenAsync(address, Cancellation);
         int node = await Make.NodeAsync(store);
-        foreach (string? mask in (string?[])[null, "causal"])
+        foreach ((string? mask, double? predicted) in ((string?, double?)[])[(null, null), ("causal", null), (null, 1e-3)])
         {
             long sweep = await Make.SweepAsync(store, 1, 8);
             await store.CommitAsync(
-                Make.Commit(await Make.GrantOneAsync(store, sweep, 0, node), node, (i, o) => o.FittedDegree = i % 4 == 0 ? null : 2 * (i % 4)), Cancellation);
+                Make.Commit(await Make.GrantOneAsync(store, sweep, 0, node), node, (_, o) => o.PredictedExpError = predicted), Cancellation);
             if (mask is not null)
             {
                 await ExecuteAsync(owner, $$"""UPDATE experiments.trial SET parameters = coalesce(parameters, '{}') || '{"mask": "{{mask}}"}' WHERE sweep_id = {{sweep}} AND trial < 4""");
@@ -135,17 +144,13 @@ public sealed class MigratorTests
 
         const string Rows = "SELECT string_agg(sweep_id || ':' || n, ' ' ORDER BY sweep_id) FROM (SELECT sweep_id, count(*) AS n FROM experiments.summary "
             + "WHERE axis = 'none' GROUP BY sweep_id) s";
-        Assert.Equal("1:4 2:8", await ScalarAsync(owner, Rows));
-        await ExecuteAsync(owner, """
-            DELETE FROM experiments.migration WHERE scriptname >= '0018';
+        Assert.Equal("1:4 2:8 3:4", await ScalarAsync(owner, Rows));
+        await ExecuteAsync(owner, Without0018 + """
             DELETE FROM experiments.summary WHERE sweep_id = 2 AND kernel_parameters IS NOT NULL;
             UPDATE experiments.summary SET error_median = 42;
-            DROP VIEW experiments.thread_speedup, experiments.paired_threads;
-            ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_median,
-                DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
             """);
         await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
-        Assert.Equal("1:4 2:8", await ScalarAsync(owner, Rows));
+        Assert.Equal("1:4 2:8 3:4", await ScalarAsync(owner, Rows));
         Assert.Equal("1", await ScalarAsync(owner, "SELECT string_agg(DISTINCT sweep_id::text, ' ') FROM experiments.summary WHERE error_median = 42"));
     }
 
