@@ -128,7 +128,11 @@ public static class Migrator
     {
         try
         {
-            await ExecuteAsync(connection, SqlText.Named("migration-lock"), cancellation);
+            await using (NpgsqlCommand wait = new(SqlText.Named("migration-lock"), connection) { CommandTimeout = 0 })
+            {
+                await wait.ExecuteNonQueryAsync(cancellation);
+            }
+
             try
             {
                 SchemaState? state = await ReadStateAsync(connection, writer, reader, cancellation);
@@ -164,6 +168,8 @@ public static class Migrator
             .WithScripts(Scripts.Select(name => new SqlScript(name, SqlText.Read(Prefix + name))))
             .WithTransactionPerScript()
             .WithVariablesDisabled()
+            // A script that makes kept summaries anew takes seconds for every million trials, and would start over each time.
+            .WithExecutionTimeout(TimeSpan.Zero)
             .JournalToPostgresqlTable("experiments", "migration")
             .LogToNowhere()
             .Build()

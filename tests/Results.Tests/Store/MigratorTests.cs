@@ -154,6 +154,29 @@ public sealed class MigratorTests
         Assert.Equal("1", await ScalarAsync(owner, "SELECT string_agg(DISTINCT sweep_id::text, ' ') FROM experiments.summary WHERE error_median = 42"));
     }
 
+    /// <summary>A script may sum up millions of trials anew; whoever comes meanwhile waits for it.</summary>
+    [Fact]
+    public async Task A_script_may_take_longer_than_a_command_may()
+    {
+        string owner = await EmptyAsync();
+        await Migrator.MigrateAsync(owner, null, Assert.Fail, Cancellation);
+        await ExecuteAsync(owner, Without0018);
+        string impatient = new NpgsqlConnectionStringBuilder(owner) { CommandTimeout = 2 }.ConnectionString;
+        await using NpgsqlConnection busy = new(owner);
+        await busy.OpenAsync(Cancellation);
+        await using NpgsqlTransaction reading = await busy.BeginTransactionAsync(Cancellation);
+        await using (NpgsqlCommand hold = new("LOCK TABLE experiments.summary IN ACCESS SHARE MODE", busy, reading))
+        {
+            await hold.ExecuteNonQueryAsync(Cancellation);
+        }
+
+        Task[] both = [.. Enumerable.Range(0, 2).Select(_ => Task.Run(() => Migrator.MigrateAsync(impatient, null, Assert.Fail, Cancellation)))];
+        await Task.WhenAny(Task.WhenAny(both), Task.Delay(TimeSpan.FromSeconds(5), Cancellation));
+        await reading.RollbackAsync(Cancellation);
+        await Task.WhenAll(both);
+        Assert.NotNull(await Migrator.FindAsync(owner, Cancellation));
+    }
+
     [Fact]
     public async Task A_newer_schema_is_refused_with_a_sentence()
     {
