@@ -40,6 +40,12 @@ internal sealed class SweepOverrides
             throw CommandException.Invalid($"{name}:1:1: The file is empty; there is nothing to --set.");
         }
 
+        if (yaml.Documents.Count > 1)
+        {
+            Mark second = yaml.Documents[1].RootNode.Start;
+            throw CommandException.Invalid($"{name}:{second.Line}:{second.Column}: A second document begins here; a sweep file holds one.");
+        }
+
         SweepOverrides made = new(name);
         Dictionary<string, string> seen = new(StringComparer.Ordinal);
         foreach (string change in changes)
@@ -71,7 +77,7 @@ internal sealed class SweepOverrides
         // The writer ends a document with "...", which a reader of the stored source need not see.
         string saved = writer.ToString().Replace("\r\n", "\n", StringComparison.Ordinal);
         made.Text = saved.EndsWith("...\n", StringComparison.Ordinal) ? saved[..^4] : saved;
-        made.Trace(yaml.Documents[0].RootNode, YamlText.Load(made.Text).Documents[0].RootNode, null);
+        made.Trace(yaml.Documents[0].RootNode, YamlText.Load(made.Text).Documents[0].RootNode, null, new(ReferenceEqualityComparer.Instance));
         return made;
     }
 
@@ -126,7 +132,7 @@ internal sealed class SweepOverrides
                 {
                     child = new YamlMappingNode();
                     map.Children[name] = child;
-                    _set[name] = change;
+                    _set[name] = _set[child] = change;
                 }
 
                 if (path.Length == 1)
@@ -161,8 +167,14 @@ internal sealed class SweepOverrides
     }
 
     /// <summary>Both trees are the same but for their places: those in the file, and those in the text that was made of it.</summary>
-    private void Trace(YamlNode from, YamlNode made, string? change)
+    private void Trace(YamlNode from, YamlNode made, string? change, HashSet<YamlNode> traced)
     {
+        // An alias is the node that it stands for, perhaps one that holds it.
+        if (!traced.Add(made))
+        {
+            return;
+        }
+
         change = _set.GetValueOrDefault(from) ?? change;
         _origins.TryAdd((made.Start.Line, made.Start.Column), new(from.Start.Line, from.Start.Column, change));
         switch (from, made)
@@ -170,15 +182,15 @@ internal sealed class SweepOverrides
             case (YamlMappingNode one, YamlMappingNode other):
                 foreach (((YamlNode key, YamlNode value), (YamlNode madeKey, YamlNode madeValue)) in one.Children.Zip(other.Children))
                 {
-                    Trace(key, madeKey, change);
-                    Trace(value, madeValue, change);
+                    Trace(key, madeKey, change, traced);
+                    Trace(value, madeValue, change, traced);
                 }
 
                 break;
             case (YamlSequenceNode one, YamlSequenceNode other):
                 foreach ((YamlNode item, YamlNode madeItem) in one.Children.Zip(other.Children))
                 {
-                    Trace(item, madeItem, change);
+                    Trace(item, madeItem, change, traced);
                 }
 
                 break;

@@ -99,6 +99,38 @@ public sealed class CommandLineTests
         Assert.Contains("'presision'", lines[3], StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("measure.ronds=3", "--set 'measure.ronds=3': 'ronds' ")]
+    [InlineData("measure={ronds: 3}", "--set 'measure={ronds: 3}': 'ronds' ")]
+    [InlineData("kernels.0={kernel: exakt}", "--set 'kernels.0={kernel: exakt}': kernel is 'exakt' ")]
+    [InlineData("instances.d.pow2.0=x", "--set 'instances.d.pow2.0=x': ")]
+    public async Task A_fault_of_a_block_that_was_set_is_told_of_the_set(string set, string begun)
+    {
+        using TemporaryFolder folder = new();
+        string file = Path.Combine(folder.Path, "sweep.yaml");
+        await File.WriteAllTextAsync(file, """
+            name: told
+            instances: {family: uniform, n: 64, d: {pow2: [2, 3]}, bound: 1}
+            kernels: [{kernel: exact}]
+            """, TestContext.Current.CancellationToken);
+        string error = (await Cli.RunAsync("plan", file, "--set", set)).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.StartsWith(begun, error, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("kernels: &all [{kernel: exact}, *all]", ":4:33: ", "'&all' would hold itself")]
+    [InlineData("kernels: [{kernel: exact}]\n---\nname: other", ":6:1: ", "A second document")]
+    public async Task A_file_of_more_than_a_tree_takes_set(string rest, string place, string what)
+    {
+        using TemporaryFolder folder = new();
+        string file = Path.Combine(folder.Path, "sweep.yaml");
+        await File.WriteAllTextAsync(
+            file, $"# One line.\nname: told\ninstances: {{family: uniform, n: 64, d: 4, bound: 1}}\n{rest}\n", TestContext.Current.CancellationToken);
+        string error = (await Cli.RunAsync("plan", file, "--set", "instances.d=8")).ExpectRefusal(ExitCode.Invalid, 1);
+        Assert.StartsWith(file + place, error, StringComparison.Ordinal);
+        Assert.Contains(what, error, StringComparison.Ordinal);
+    }
+
     [Fact]
     public async Task A_mistyped_option_gets_the_nearest()
     {
