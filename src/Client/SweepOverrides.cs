@@ -71,6 +71,7 @@ internal sealed class SweepOverrides
             made.Set(yaml.Documents[0].RootNode, path, ValueOf(change, change[(equals + 1)..]), change);
         }
 
+        TellAnchorsApart(yaml.Documents[0].RootNode, []);
         using StringWriter writer = new();
         yaml.Save(writer, assignAnchors: false);
 
@@ -163,6 +164,34 @@ internal sealed class SweepOverrides
                     $"--set '{change}': '{key}' must number one of {list.Children.Count} items, from 0.");
             default:
                 throw CommandException.Invalid($"--set '{change}': '{key}' would be below a single value, which holds no keys.");
+        }
+    }
+
+    // A file may give an anchor's name again, and a change may have one of the file's: the writer would make of the second an alias of the first.
+    private static void TellAnchorsApart(YamlNode node, Dictionary<AnchorName, YamlNode> anchors)
+    {
+        if (!node.Anchor.IsEmpty)
+        {
+            AnchorName name = node.Anchor;
+            for (int i = 2; !anchors.TryAdd(node.Anchor, node); i++)
+            {
+                if (anchors[node.Anchor] == (object)node)
+                {
+                    return;
+                }
+
+                node.Anchor = new AnchorName($"{name.Value}-{i}");
+            }
+        }
+
+        foreach (YamlNode child in node switch
+        {
+            YamlMappingNode map => map.Children.SelectMany(c => (YamlNode[])[c.Key, c.Value]),
+            YamlSequenceNode list => list.Children,
+            _ => [],
+        })
+        {
+            TellAnchorsApart(child, anchors);
         }
     }
 

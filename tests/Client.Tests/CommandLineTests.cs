@@ -3,6 +3,8 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Experiments.Client.Terminals;
 using Experiments.Client.Tests.Driving;
+using Experiments.Grains;
+using Experiments.Results.Sweeps;
 
 namespace Experiments.Client.Tests;
 
@@ -129,6 +131,40 @@ public sealed class CommandLineTests
         string error = (await Cli.RunAsync("plan", file, "--set", "instances.d=8")).ExpectRefusal(ExitCode.Invalid, 1);
         Assert.StartsWith(file + place, error, StringComparison.Ordinal);
         Assert.Contains(what, error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_anchor_that_is_given_again_stays_what_it_is_beside_set()
+    {
+        using TemporaryFolder folder = new();
+        string file = Path.Combine(folder.Path, "sweep.yaml");
+        await File.WriteAllTextAsync(file, """
+            name: told
+            instances:
+              - family: uniform
+                n: &a 16
+                d: &b 2
+                bound: 1
+              - family: uniform
+                n: *a
+                d: &a 4
+                bound: 1
+              - family: uniform
+                n: 64
+                d: *a
+                bound: 1
+            kernels: [{kernel: exact}]
+            """, TestContext.Current.CancellationToken);
+        SweepSource changed = SweepSource.Find(file, ["seed=1", "kernels.0.threads=&b 1"]);
+        Assert.Equal([(16, 2), (16, 4), (64, 4)], Sizes(SweepSource.Find(file, [])));
+        Assert.Equal([(16, 2), (16, 4), (64, 4)], Sizes(changed));
+
+        static (int, int)[] Sizes(SweepSource source)
+        {
+            Catalog catalog = BuiltInCatalog.Create();
+            SweepExpansion expansion = new(source.Parse(catalog), catalog);
+            return [.. Enumerable.Range(0, (int)expansion.ProductSize).Select(i => expansion.At(i)!.Instance).Select(i => (i.N, i.D))];
+        }
     }
 
     [Fact]
