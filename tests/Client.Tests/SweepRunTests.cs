@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using Experiments.Client.Terminals;
 using Experiments.Client.Tests.Driving;
 using Experiments.Results.Store;
 using Experiments.Testing;
@@ -35,6 +36,45 @@ public sealed class SweepRunTests : IAsyncLifetime
                 select n, count(*) filter (where loss > 2.0 / 9) yes, count(*) filter (where loss < 1.0 / 16) no, count(*) filter (where loss between 1.0 / 16 and 2.0 / 9) neither
                 from trials where kernel = 'exact' and (parameters->>'lambda')::float = 1 group by n) counts
             """), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_table_tells_the_degrees_that_were_chosen_what_was_predicted_of_them_and_what_threads_brought()
+    {
+        string file = _folder.Write("chosen.yaml", """
+            name: chosen
+            instances: {family: uniform, n: [32, 48], d: 2, bound: [0.1, 1]}
+            kernels:
+              - {kernel: exact, precision: float64}
+              - {kernel: low-rank, degree: auto, tolerance: 1e-6, precision: float64, threads: [1, 2]}
+            measure: {rounds: 1, min_time: 0s}
+            """);
+        string table = (await Cli.RunAsync(_environment, "run", file)).Expect(ExitCode.Done).Out;
+        JsonNode json = JsonNode.Parse((await Cli.RunAsync(_environment, "show", "1", "--json")).Expect(ExitCode.Done).Out)!;
+        JsonNode two = Assert.Single(json["kernels"]!.AsArray(), k => (string)k!["kernel"]! == "low-rank" && (int)k["threads"]! == 2)!;
+        (int least, int most) = ((int)two["fitted_degree_min"]!, (int)two["fitted_degree_max"]!);
+        Assert.True(least < most);
+        Assert.InRange((double)two["predicted_error_median"]!, 1e-12, 1e-6);
+        Assert.Equal(4, (int)two["thread_pairs"]!);
+        Assert.NotEqual((double)two["speedup"]!, (double)two["thread_speedup"]!);
+
+        string[] lines = table.Split('\n');
+        string head = Assert.Single(lines, l => l.Contains("chosen degree", StringComparison.Ordinal));
+        string Cell(string kernel, string column) =>
+            Cells(Assert.Single(lines, l => l.TrimStart().StartsWith(kernel, StringComparison.Ordinal) && Cells(l).Length == Cells(head).Length))[Array.IndexOf(Cells(head), column)];
+        const string Two = "low-rank degree auto tolerance 1e-6 2 threads";
+        Assert.Equal($"{least} to {most}", Cell(Two, "chosen degree"));
+        Assert.Equal(Format.Number((double)two["predicted_error_median"]!), Cell(Two, "predicted error"));
+        Assert.Equal(Format.Number((double)two["error_median"]!), Cell(Two, "median error"));
+        Assert.Equal(Format.Number((double)two["thread_speedup"]!) + "x", Cell(Two, "by threads"));
+        Assert.Equal("-", Cell("low-rank degree auto tolerance 1e-6 1 thread ", "by threads"));
+        Assert.Equal("-", Cell("exact", "chosen degree"));
+        Assert.Contains("with 1 thread.", table, StringComparison.Ordinal);
+
+        // What is fitted has no degree of its own, and is in the tables of errors and of speed-ups all the same.
+        Assert.Contains("Median relative error of the gradient by bound", table, StringComparison.Ordinal);
+
+        static string[] Cells(string line) => line.Split("  ", StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
     }
 
     [Fact]
