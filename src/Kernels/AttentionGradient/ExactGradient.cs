@@ -44,7 +44,7 @@ public sealed class ExactGradient : IGradientKernel
         }
 
         double dominated = DominatedRows<double>.CountChunks(n) * 2.0 * d * d;
-        if (Math.Max(dominated, LaneRows<Lanes512<double>, double>.Shares(n, d)) > Array.MaxLength)
+        if (Math.Max(dominated, LaneRows<LanesScalar<double>, double>.Shares(n, d)) > Array.MaxLength)
         {
             throw new ArgumentException(
                 $"n = {n} and d = {d}: exact keeps d × d sums for each part of the rows in one array, which holds 2^31 of them. Lower d.");
@@ -145,10 +145,10 @@ public sealed class ExactGradient : IGradientKernel
         Span<double> dX = new(sums.Start, d * d), dY = new(sums.Start + (d * d), d * d);
         context.Phase?.Invoke("project");
         using LaneRows<V, T> rows = new(problem, set, output, context);
-        rows.Prepare();
+        rows.Prepare(context.Threads, context.Cancellation);
         context.Phase?.Invoke("rows");
         rows.Run(rows.ChunkCount, context.Threads, context.Cancellation);
-        rows.Finish(dX, dY);
+        rows.Finish(dX, dY, context.Threads, context.Cancellation);
         rows.RunKeys(context);
         int[] dominated = [.. rows.DominatedRows];
         Doubt doubt = rows.Doubt;
@@ -168,16 +168,37 @@ public sealed class ExactGradient : IGradientKernel
         }
 
         context.Phase?.Invoke("reduce");
-        for (int i = 0; i < dX.Length; i++)
-        {
-            output.DX[i] = T.CreateTruncating(dX[i]);
-            output.DY[i] = T.CreateTruncating(dY[i]);
-        }
-
+        Round(dX, output.DX);
+        Round(dY, output.DY);
         output.NonPositiveRowSums = 0;
         output.FittedRadius = double.NaN;
         output.PredictedExpError = double.NaN;
         return doubt.IsLarge(output, problem.Divisor, spare);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Round<T>(ReadOnlySpan<double> sums, T[] output)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        int i = 0;
+        if (output is double[] same)
+        {
+            sums.CopyTo(same);
+            return;
+        }
+
+        if (output is float[] single)
+        {
+            for (int two = 2 * Vector<double>.Count; i <= sums.Length - two; i += two)
+            {
+                Vector.Narrow(new Vector<double>(sums[i..]), new Vector<double>(sums[(i + Vector<double>.Count)..])).CopyTo(single, i);
+            }
+        }
+
+        for (; i < sums.Length; i++)
+        {
+            output[i] = T.CreateTruncating(sums[i]);
+        }
     }
 
     // Every row may turn out to be dominated, and the problem to need twice the digits: the operands of all ways are counted, as what one gave back

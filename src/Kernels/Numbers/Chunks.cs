@@ -67,24 +67,27 @@ internal abstract class Chunks
     }
 
     /// <summary>Sums <paramref name="count"/> rows of a table into its first, pairwise and in the order of the rows.</summary>
+    protected static void ReduceTree(Span<double> rows, int count, int width) => ReduceTree(rows, count, width, 0, width);
+
+    /// <summary>The same of so many columns.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    protected static void ReduceTree(Span<double> rows, int count, int width)
+    protected static void ReduceTree(Span<double> rows, int count, int width, int first, int columns)
     {
         for (int stride = 1; stride < count; stride *= 2)
         {
             for (int i = 0; i + stride < count; i += 2 * stride)
             {
-                Span<double> into = rows.Slice(i * width, width);
-                ReadOnlySpan<double> from = rows.Slice((i + stride) * width, width);
+                Span<double> into = rows.Slice((i * width) + first, columns);
+                ReadOnlySpan<double> from = rows.Slice(((i + stride) * width) + first, columns);
                 ref double to = ref MemoryMarshal.GetReference(into);
                 ref double part = ref MemoryMarshal.GetReference(from);
                 int k = 0;
-                for (; k <= width - Vector<double>.Count; k += Vector<double>.Count)
+                for (; k <= columns - Vector<double>.Count; k += Vector<double>.Count)
                 {
                     (Vector.LoadUnsafe(ref to, (nuint)k) + Vector.LoadUnsafe(ref part, (nuint)k)).StoreUnsafe(ref to, (nuint)k);
                 }
 
-                for (; k < width; k++)
+                for (; k < columns; k++)
                 {
                     into[k] += from[k];
                 }

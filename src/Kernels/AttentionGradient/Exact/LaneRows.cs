@@ -30,8 +30,14 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     // Keys whose sums are kept in registers and first-level cache before they are added to the block's totals.
     private const int Span = 512;
 
-    // A multiple of every width's block, so that chunks fall on the same rows whatever the width.
-    private const int ChunkUnit = 48;
+    private const int MostChunks = 128;
+
+    // What a block's worth of work costs more where it fetches its tiles alone.
+    private const double TileShare = 0.04;
+
+    // Below it two threads gain less than it takes to wake the second: numbers of the keys, and of a chunk's share.
+    private const int LeastShifted = 32 << 10;
+    private const int LeastReduced = 8 << 10;
 
     private const double LogE = 1.4426950408889634;
 
@@ -68,7 +74,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     private readonly Doubt[] _doubts;
     private readonly RowsForKeys<T>? _forKeys;
     private readonly T[] _keyMean, _valueMean, _meanF, _meanFLow;
-    private double _longestKey, _leastSize;
+    private double _longestKey, _leastSize, _squareOfValue;
     private bool _valuesAllowWide;
 
     /// <param name="rows">Which of the problem's rows; the output has as many, and dK and dV need all of them.</param>
@@ -149,15 +155,47 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     /// <summary>Centres keys and values, and turns the small matrices as the blocks read them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public void Prepare()
+    public void Prepare(int threads, CancellationToken cancellation)
     {
-        double squareOfValue;
-        fixed (T* a2 = _problem.A2, a3 = _problem.A3, keyMean = _keyMean, valueMean = _valueMean)
+        new Shifts(this).Run(2, (long)_n * _d < LeastShifted ? 1 : threads, cancellation);
+
+        double[] meanF = new double[_stride];
+        fixed (T* x = _problem.X, y = _problem.Y)
+        fixed (double* sums = meanF)
+        {
+            Columns<V, T>.Pad(x, _d, _d, _stride, _x.Start);
+            Columns<V, T>.Pad(y, _d, _d, _stride, _y.Start);
+            _leastSize = LeastSize(_squareOfValue);
+            for (int m = 0; m < _d; m++)
+            {
+                Columns<V, T>.AddTo(_y.Start + ((long)m * _stride), _stride, double.CreateTruncating(_valueMean[m]), sums);
+            }
+        }
+
+        for (int k = 0; k < _d; k++)
+        {
+            _meanF[k] = T.CreateTruncating(meanF[k]);
+            _meanFLow[k] = T.CreateTruncating(meanF[k] - double.CreateTruncating(_meanF[k]));
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void ShiftKeys()
+    {
+        fixed (T* a2 = _problem.A2, keyMean = _keyMean)
         {
             Centre(a2, keyMean);
-            Centre(a3, valueMean);
             _longestKey = Math.Sqrt(
                 double.CreateTruncating(Columns<V, T>.Shift(a2, _n, _d, keyMean, _stride, _keys.Start, _norms.Start)) * Slack);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private void ShiftValues()
+    {
+        fixed (T* a3 = _problem.A3, valueMean = _valueMean)
+        {
+            Centre(a3, valueMean);
             using AlignedBuffer<T> lengths = new(_n);
             double longest = double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, lengths.Start));
             double all = 0;
@@ -173,31 +211,11 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
                 longest = double.CreateTruncating(Columns<V, T>.Shift(a3, _n, _d, valueMean, _stride, _values.Start, null));
             }
 
-            squareOfValue = all / _n;
-
+            _squareOfValue = all / _n;
             longest = Math.Sqrt(longest);
 
             // Σ e v of the range that subtracts no maximum.
             _valuesAllowWide = _n * longest * Math.ScaleB(1, 32) < (typeof(T) == typeof(float) ? 1e37 : 1e300);
-        }
-
-        double[] meanF = new double[_stride];
-        fixed (T* x = _problem.X, y = _problem.Y)
-        fixed (double* sums = meanF)
-        {
-            Columns<V, T>.Pad(x, _d, _d, _stride, _x.Start);
-            Columns<V, T>.Pad(y, _d, _d, _stride, _y.Start);
-            _leastSize = LeastSize(squareOfValue);
-            for (int m = 0; m < _d; m++)
-            {
-                Columns<V, T>.AddTo(_y.Start + ((long)m * _stride), _stride, double.CreateTruncating(_valueMean[m]), sums);
-            }
-        }
-
-        for (int k = 0; k < _d; k++)
-        {
-            _meanF[k] = T.CreateTruncating(meanF[k]);
-            _meanFLow[k] = T.CreateTruncating(meanF[k] - double.CreateTruncating(_meanF[k]));
         }
     }
 
@@ -242,7 +260,7 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
 
     /// <summary>Adds the chunks' shares to <paramref name="dX"/> and <paramref name="dY"/> and writes the facts.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public void Finish(Span<double> dX, Span<double> dY)
+    public void Finish(Span<double> dX, Span<double> dY, int threads, CancellationToken cancellation)
     {
         double least = double.PositiveInfinity, largest = 0;
         for (int chunk = 0; chunk < ChunkCount; chunk++)
@@ -252,13 +270,20 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
             largest = Math.Max(largest, extras[2]);
         }
 
-        ReduceTree(new Span<double>(_shares.Start, ChunkCount * _share), ChunkCount, _share);
+        new Reduction(this).Run((_share + LeastReduced - 1) / LeastReduced, threads, cancellation);
         Span<double> sums = Share(0);
+        int i = 0, square = _d * _d;
         double divisor = _problem.Divisor;
-        for (int i = 0; i < _d * _d; i++)
+        for (Vector<double> all = new(divisor); i <= square - Vector<double>.Count; i += Vector<double>.Count)
+        {
+            (new Vector<double>(dX[i..]) + (new Vector<double>(sums[i..]) / all)).CopyTo(dX[i..]);
+            (new Vector<double>(dY[i..]) + new Vector<double>(sums[(square + i)..])).CopyTo(dY[i..]);
+        }
+
+        for (; i < square; i++)
         {
             dX[i] += sums[i] / divisor;
-            dY[i] += sums[(_d * _d) + i];
+            dY[i] += sums[square + i];
         }
 
         _output.Loss = sums[2 * _d * _d] / 2;
@@ -333,12 +358,37 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     internal static int TileOf(int d) =>
         1 << BitOperations.Log2((uint)Math.Clamp((24 << 10) / ((Stride(d) + Width) * sizeof(T)), 16, 128));
 
-    // A hundred and twenty-eight chunks at most, so that two threads end within a hundredth of each other (43 of 96 rows were one too many for
-    // one of them). Not so small that adding up d × d shares is felt.
+    /// <summary>Whole blocks, so many that a call on two, four or eight threads should take the least time.</summary>
+    /// <remarks>
+    /// In cycles, a row takes 2 n d / lanes, a chunk's d × d shares (cleared, added to, added up) some 3 d², waking the others some 8000; threads
+    /// end a quarter of a chunk apart by chance, and a block that shares its tile with no other costs <see cref="TileShare"/> of one more. Large chunks leave
+    /// one thread with a chunk too many (11 of 96 rows at n = 1024 and d = 64: two threads took 5 % longer than with 22 of 48), small ones have many shares.
+    /// By n, d and the vectors alone, or the bits would depend on more.
+    /// </remarks>
     private static int RowsPerChunk(int n, int d)
     {
-        int rows = Math.Max((n + 127) / 128, Math.Min(2 * d, n / 16));
-        return Math.Max(1, (rows + ChunkUnit - 1) / ChunkUnit) * ChunkUnit;
+        // Shares of large d are memory too: no more of them than so.
+        int least = RoundUp(Math.Max((n + MostChunks - 1) / MostChunks, Math.Min(d / 2, n / 24))), best = least;
+        double lowest = double.PositiveInfinity, row = 2.0 * n * d / V.Count, shares = 3.0 * d * d;
+        double alone = Reuse.FitsOwnCache(n, Stride(d), sizeof(T)) ? 0 : TileShare * Width;
+        for (int rows = least; rows <= RoundUp(Math.Min(n, 8 * least)); rows += Width)
+        {
+            int others = (n - 1) / rows;
+            double cycles = 0;
+            foreach (int threads in (ReadOnlySpan<int>)[2, 4, 8])
+            {
+                (int turns, int left) = Math.DivRem(others, threads);
+                double most = (turns * rows) + (left == 0 ? n - (others * rows) : rows);
+                double busy = (most * (1 + (alone / rows)) * row) + ((turns + 1) * shares);
+                cycles += threads * (busy + (others == 0 ? 0 : 8000 + (0.25 * rows * row)));
+            }
+
+            (lowest, best) = cycles < lowest ? (cycles, rows) : (lowest, best);
+        }
+
+        return best;
+
+        static int RoundUp(int rows) => Math.Max(1, (rows + Width - 1) / Width) * Width;
     }
 
     /// <summary>c and dQ of blocks that share what is read of the keys, and all else that is told row by row.</summary>
@@ -1109,6 +1159,39 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
     }
 
     /// <summary>What one thread needs.</summary>
+    /// <summary>Keys and values relative to what they are centred at: one chunk each.</summary>
+    private sealed class Shifts(LaneRows<V, T> rows) : Chunks
+    {
+        protected override void Take()
+        {
+            for (int chunk = Next(); chunk >= 0; chunk = Next())
+            {
+                if (chunk == 0)
+                {
+                    rows.ShiftKeys();
+                }
+                else
+                {
+                    rows.ShiftValues();
+                }
+            }
+        }
+    }
+
+    /// <summary>The chunks' shares, added up a few columns at a time: in the same order whoever does it.</summary>
+    private sealed class Reduction(LaneRows<V, T> rows) : Chunks
+    {
+        protected override void Take()
+        {
+            Span<double> table = new(rows._shares.Start, rows.ChunkCount * rows._share);
+            for (int piece = Next(); piece >= 0; piece = Next())
+            {
+                int first = piece * LeastReduced;
+                ReduceTree(table, rows.ChunkCount, rows._share, first, Math.Min(LeastReduced, rows._share - first));
+            }
+        }
+    }
+
     private sealed class Scratch : IDisposable
     {
         private readonly AlignedBuffer<T> _all;

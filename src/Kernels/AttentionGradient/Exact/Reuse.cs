@@ -48,7 +48,7 @@ internal readonly record struct Reuse(int Blocks, bool Keeps)
     /// <param name="processors">How many threads share caches and memory: the call's own or all that the machine runs, whichever are more.</param>
     public static Reuse For(long n, int stride, int width, int size, int processors)
     {
-        long operands = 2 * n * stride * size, exponentials = n * width * size;
+        long operands = Operands(n, stride, size), exponentials = n * width * size;
         bool roomForAll = operands > OwnCache && operands + ((long)processors * Group * exponentials) <= SharedCache;
         int without = Sharing(operands, stride, width), wanted = roomForAll ? Group : without;
         long affordable = Math.Max(
@@ -56,6 +56,11 @@ internal readonly record struct Reuse(int Blocks, bool Keeps)
         return 2 * affordable >= wanted
             ? new((int)Math.Min(wanted, RoundDown(affordable)), true) : new(Math.Max(without, Group), false);
     }
+
+    /// <summary>Whether keys and values stay in a core's own cache: then nothing is won by sharing what is read of them.</summary>
+    public static bool FitsOwnCache(long n, int stride, int size) => Operands(n, stride, size) <= OwnCache;
+
+    private static long Operands(long n, int stride, int size) => 2 * n * stride * size;
 
     /// <summary>How many blocks share a tile where no exponentials wait: only what comes from memory is worth the blocks' own sums in the way.</summary>
     /// <param name="operands">Bytes of all that streams past a block.</param>
