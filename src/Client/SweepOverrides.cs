@@ -15,9 +15,10 @@ internal sealed class SweepOverrides
     // In the order of their places in Text, where nothing else stands at the same one.
     private readonly SortedList<(long Line, long Column), Origin> _origins = [];
     private readonly Dictionary<YamlNode, string> _set = new(ReferenceEqualityComparer.Instance);
+    private readonly IReadOnlyList<string> _changes;
     private readonly string _name;
 
-    private SweepOverrides(string name) => _name = name;
+    private SweepOverrides(string name, IReadOnlyList<string> changes) => (_name, _changes) = (name, changes);
 
     /// <summary>The file's text with the changes.</summary>
     public string Text { get; private set; } = "";
@@ -46,7 +47,7 @@ internal sealed class SweepOverrides
             throw CommandException.Invalid($"{name}:{second.Line}:{second.Column}: A second document begins here; a sweep file holds one.");
         }
 
-        SweepOverrides made = new(name);
+        SweepOverrides made = new(name, changes);
         Dictionary<string, string> seen = new(StringComparer.Ordinal);
         foreach (string change in changes)
         {
@@ -85,14 +86,20 @@ internal sealed class SweepOverrides
     /// <summary>The faults of <see cref="Text"/>, which nobody sees, told where they come from: of a <c>--set</c>, or of a place in the file.</summary>
     public CommandException Explain(SweepFileException faults)
     {
-        HashSet<string> lines = [];
+        List<string> lines = [];
         foreach (string line in faults.Message.Split('\n'))
         {
             SweepFault? fault = faults.Faults.FirstOrDefault(f => line == $"{faults.File}:{f.Line}:{f.Column}: {f.Message}");
             lines.Add(fault is null ? line : $"{PlaceOf(fault)}: {fault.Message}");
         }
 
-        return CommandException.Invalid(string.Join('\n', lines), faults);
+        // What stands in the file may be at fault only for what was set elsewhere.
+        if (!lines.Any(l => l.StartsWith("--set ", StringComparison.Ordinal)))
+        {
+            lines[^1] += $" It was read with {string.Join(", ", _changes.Select(c => $"--set '{c}'"))}.";
+        }
+
+        return CommandException.Invalid(string.Join('\n', lines.Distinct()), faults);
     }
 
     private string PlaceOf(SweepFault fault)

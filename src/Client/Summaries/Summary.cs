@@ -74,7 +74,7 @@ internal sealed record Varying(bool Precision, bool Threads, bool Basis, bool Fo
     private static string? Written(JsonElement value) => value.ValueKind switch
     {
         JsonValueKind.String => value.GetString(),
-        JsonValueKind.Number => value.GetDouble() is double number && number != 0 && Math.Abs(number) < 1e-3
+        JsonValueKind.Number => value.GetDouble() is double number && number != 0 && Math.Abs(number) < 0.1
             ? number.ToString("0.################e-0", CultureInfo.InvariantCulture) : value.GetRawText(),
         _ => value.GetRawText(),
     };
@@ -102,7 +102,9 @@ internal sealed record Summary(SweepSummary Stored)
                 continue;
             }
 
-            string who = Varying.Label(series.Key.Configuration) + (severalD ? $" at d = {series.Key.D}" : "");
+            // A degree that is chosen grows with the bound, and the time with it.
+            bool pooled = series.Key.Configuration.Degree is null && cells.Any(c => c.FittedDegreeMin != c.FittedDegreeMax);
+            string who = Varying.Label(series.Key.Configuration) + (severalD ? $" at d = {series.Key.D}" : "") + (pooled ? ", all its bounds together," : "");
             // The last size at which it still loses: a lucky smaller one is not an overtaking.
             int last = cells.FindLastIndex(s => s.Speedup!.Mean <= 1);
             sentences.Add(last == -1 ? $"{who} is faster than exact at every n from {cells[0].N}"

@@ -119,6 +119,7 @@ internal static class SummaryReport
     {
         IReadOnlyList<SummaryCell> rows = summary.Stored.Configurations;
         bool estimated = rows.Any(c => c.Estimated > 0), chosen = rows.Any(HasChosenDegree), threads = rows.Any(c => c.ThreadSpeedup is not null);
+        int fewest = rows.Min(c => c.Configuration.Threads);
         TextTable table = new TextTable().Left("kernel").Right("trials", "failed", "skipped");
         if (chosen)
         {
@@ -134,12 +135,12 @@ internal static class SummaryReport
         table.Right("median time", "speed-up").Left("95% interval");
         if (threads)
         {
-            table.Right("by threads").Left("95% interval");
+            table.Right($"over {Format.Count(fewest, "thread")}").Left("95% interval");
         }
 
         foreach (SummaryCell row in rows)
         {
-            string[] choice = [HasChosenDegree(row) ? Range(row.FittedDegreeMin, row.FittedDegreeMax) : "-", Format.Number(row.PredictedErrorMedian)];
+            string[] choice = [HasChosenDegree(row) ? Range(row.FittedDegreeMin, row.FittedDegreeMax) : "-", Format.Number(row.PredictedErrorMax)];
             table.Row(
             [
                 summary.Varying.Label(row.Configuration), Format.Count(row.Trials), Format.Count(row.Failed), Format.Count(row.Skipped),
@@ -155,12 +156,13 @@ internal static class SummaryReport
         table.Write(terminal, "By kernel (error: relative, of the gradient; speed-up: over exact, paired, geometric mean)");
         if (chosen)
         {
-            terminal.Out.WriteLine("  Predicted error: what the kernel expects of each exponential, relative, in the median; degree auto keeps it within the tolerance.");
+            terminal.Out.WriteLine("  Predicted error: the largest that the kernel expected of an exponential, relative. Degree auto keeps it within the tolerance,");
+            terminal.Out.WriteLine("  but for logits beyond a radius that was set.");
         }
 
-        if (threads)
+        foreach (string line in AboutSpeedups(rows))
         {
-            terminal.Out.WriteLine($"  By threads: over the same kernel on the same inputs with {Format.Count(rows.Min(c => c.Configuration.Threads), "thread")}.");
+            terminal.Out.WriteLine($"  {line}");
         }
 
         if (estimated)
@@ -170,12 +172,35 @@ internal static class SummaryReport
         }
     }
 
+    /// <summary>What the column of speed-ups leaves open: over which exact trials, where it is not plain, and why there is none.</summary>
+    private static IEnumerable<string> AboutSpeedups(IReadOnlyList<SummaryCell> rows)
+    {
+        IReadOnlyList<KernelConfiguration> exact = [.. rows.Where(r => r.Configuration.Kernel == "exact").Select(r => r.Configuration)];
+        IReadOnlyList<SummaryCell> others = [.. rows.Where(r => r.Done > 0 && Varying.IsApproximate(r.Configuration))];
+        foreach (IGrouping<int, SummaryCell> alone in others.Where(r => r.Speedup is not null
+            && exact.All(e => e.Precision != r.Configuration.Precision || e.Threads != r.Configuration.Threads)).GroupBy(r => r.Configuration.Threads))
+        {
+            yield return $"The sweep has no exact trial on {Format.Count(alone.Key, "thread")}: such speed-ups are over exact on "
+                + $"{string.Join(" or ", exact.Select(e => e.Threads).Distinct().Order())}.";
+        }
+
+        if (exact.Count > 0 && others.Any(r => r.Speedup is null))
+        {
+            yield return "No speed-up: no exact trial of the same precision and gradients was done beside it.";
+        }
+
+        if (rows.Any(r => r.Configuration.Parameters?.Contains("\"gradients\": \"all\"", StringComparison.Ordinal) == true))
+        {
+            yield return "Gradients all: the error is the largest of those of dX, dQ, dK and dV; with a reference on rows it is dX's.";
+        }
+    }
+
     /// <summary>Whether the kernel chose its degrees, so that they are not in its name.</summary>
     private static bool HasChosenDegree(SummaryCell cell) => cell.Configuration.Degree is null && cell.FittedDegreeMin is not null;
 
     private static void WriteErrors(Terminal terminal, Summary summary)
     {
-        List<SummaryCell> approximate = [.. summary.Stored.Bounds.Where(b => Varying.IsApproximate(b.Configuration))];
+        List<SummaryCell> approximate = [.. summary.Stored.Bounds.Where(b => Varying.IsApproximate(b.Configuration) && (b.ErrorMedian is not null || b.Failed > 0))];
         List<double> bounds = [.. approximate.Select(b => b.Bound!.Value).Distinct().Order()];
         bool byBound = bounds.Count > 1;
         List<SummaryCell> sizes = [.. summary.Stored.Sizes.Where(s => Varying.IsApproximate(s.Configuration) && s.ErrorMedian is not null)];
@@ -190,28 +215,30 @@ internal static class SummaryReport
         TextTable table = new TextTable().Left("kernel")
             .Right([.. columns.Select(c => string.Create(CultureInfo.InvariantCulture, $"{axis} {(byBound ? c.ToString("G4", CultureInfo.InvariantCulture) : c)}"))]);
         // An error does not depend on the threads, nor is the table of errors by d.
-        List<IGrouping<KernelConfiguration, (KernelConfiguration Who, double Column, double? Error, long Failed, long Estimated)>> rows =
+        List<IGrouping<KernelConfiguration, (KernelConfiguration Who, double Column, double? Error, long Lost, long Estimated, string? Degree)>> rows =
         [
             .. (byBound ? approximate : sizes)
                 .GroupBy(c => (Who: c.Configuration with { Threads = 1 }, Column: byBound ? c.Bound!.Value : c.N!.Value))
                 .Select(g => (
-                    g.Key.Who, g.Key.Column, Error: Median(g.Select(c => c.ErrorMedian)), Failed: g.Sum(c => c.Failed),
-                    Estimated: g.Sum(c => c.Estimated)))
+                    g.Key.Who, g.Key.Column, Error: Median(g.Select(c => c.ErrorMedian)), Lost: g.Sum(c => c.Failed + c.Skipped),
+                    Estimated: g.Sum(c => c.Estimated),
+                    Degree: g.Any(HasChosenDegree) ? Range(g.Min(c => c.FittedDegreeMin), g.Max(c => c.FittedDegreeMax)) : null))
                 .GroupBy(c => c.Who),
         ];
-        bool anyFailed = rows.Any(r => r.Any(c => c.Failed > 0));
+        bool anyLost = rows.Any(r => r.Any(c => c.Lost > 0)), anyChosen = rows.Any(r => r.Any(c => c.Degree is not null));
         Varying varying = summary.Varying with { Threads = false };
         foreach (var row in rows.Take(MostRows))
         {
             var byColumn = row.ToDictionary(c => c.Column);
             table.Row([varying.Label(row.Key), .. columns.Select(c => byColumn.TryGetValue(c, out var cell)
-                ? cell.Error is null && cell.Failed > 0 ? "failed" : Error(cell.Error, cell.Estimated) + (cell.Failed > 0 ? "*" : "")
+                ? cell.Error is null && cell.Lost > 0 ? "none done"
+                    : Error(cell.Error, cell.Estimated) + (cell.Lost > 0 ? "*" : "") + (cell.Degree is string degree ? $" (degree {degree})" : "")
                 : "-")]);
         }
 
         terminal.Out.WriteLine();
         table.Write(terminal, $"Median relative error of the gradient by {axis}"
-            + (anyFailed ? " (*: some trials failed)" : ""));
+            + (anyChosen ? ", with the degrees that were chosen" : "") + (anyLost ? " (*: some trials failed or were skipped)" : ""));
         More(terminal, rows.Count);
     }
 
@@ -321,7 +348,7 @@ internal static class SummaryReport
             ["rank"] = c.Rank,
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
             ["error_max"] = JsonOutput.Number(c.ErrorMax),
-            ["predicted_error_median"] = JsonOutput.Number(c.PredictedErrorMedian),
+            ["predicted_error_max"] = JsonOutput.Number(c.PredictedErrorMax),
             ["fitted_degree_min"] = c.FittedDegreeMin,
             ["fitted_degree_max"] = c.FittedDegreeMax,
             ["estimated"] = c.Estimated,
@@ -333,7 +360,7 @@ internal static class SummaryReport
             ["n"] = c.N,
             ["d"] = c.D,
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
-            ["predicted_error_median"] = JsonOutput.Number(c.PredictedErrorMedian),
+            ["predicted_error_max"] = JsonOutput.Number(c.PredictedErrorMax),
             ["fitted_degree_min"] = c.FittedDegreeMin,
             ["fitted_degree_max"] = c.FittedDegreeMax,
             ["estimated"] = c.Estimated,
@@ -345,7 +372,7 @@ internal static class SummaryReport
             ["bound"] = JsonOutput.Number(c.Bound),
             ["error_median"] = JsonOutput.Number(c.ErrorMedian),
             ["error_max"] = JsonOutput.Number(c.ErrorMax),
-            ["predicted_error_median"] = JsonOutput.Number(c.PredictedErrorMedian),
+            ["predicted_error_max"] = JsonOutput.Number(c.PredictedErrorMax),
             ["fitted_degree_min"] = c.FittedDegreeMin,
             ["fitted_degree_max"] = c.FittedDegreeMax,
             ["estimated"] = c.Estimated,

@@ -51,6 +51,10 @@ internal static class PlanVerb
         {
             model = model with { MeasuredRates = await store.MeasuredRatesAsync(cancellation) };
         }
+        else if (!string.IsNullOrWhiteSpace(invocation.Settings.Postgres.Value))
+        {
+            invocation.Terminal.Error.WriteLine("The store that was named does not answer, or no run has made its tables yet: this is planned without what it would tell.");
+        }
 
         SweepForecast forecast = expansion.Forecast(model, cancellation);
         long? shards = forecast.Counts.Instances <= MostSharded ? expansion.Shards(model, cancellation).LongCount() : null;

@@ -6,7 +6,8 @@ SELECT sweep_id, shard, trial, family, kernel, precision, threads, basis, form, 
     CASE WHEN parameters ?| ARRAY['mask', 'scale', 'heads', 'batch']
         THEN experiments.settings_of_call(kernel_parameters, parameters) ELSE kernel_parameters END AS kernel_parameters,
     n, d, bound, status, rank, reference_rows, gradient_relative_error, gradient_absolute_error, gradient_error_standard_error,
-    predicted_exp_error, theorem_slack, seconds_median, speedup_over_exact, fitted_degree, instance, instance_key
+    predicted_exp_error, theorem_slack, seconds_median, speedup_over_exact, fitted_degree, instance, instance_key,
+    project_seconds, moments_seconds, rows_seconds, reduce_seconds
 FROM experiments.trial;
 
 CREATE OR REPLACE VIEW experiments.error_by_degree AS
@@ -35,7 +36,7 @@ FROM (
         first_value(seconds_median) OVER same_call / nullif(seconds_median, 0) AS speedup
     FROM experiments.configured WHERE status = 'done'
     WINDOW same_call AS (
-        PARTITION BY sweep_id, instance_key, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads, trial)
+        PARTITION BY sweep_id, shard, instance_key, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads, trial)
 ) timed
 WHERE threads > fewest_threads;
 COMMENT ON VIEW experiments.paired_threads IS
@@ -58,6 +59,22 @@ FROM (
 COMMENT ON VIEW experiments.thread_speedup IS
     'Median speed-up over the fewest threads, same call, same inputs, and its 95 % interval by order statistics (null below 6 instances).';
 
+-- Phases are told of by one call, which is not timed and may be slower than those that are: shares are of that call.
+CREATE OR REPLACE VIEW experiments.phase_time AS
+SELECT sweep_id, family, kernel, precision, threads, basis, form, degree, n, d, phase,
+    count(*) AS trials,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) AS seconds_median,
+    percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds / nullif(
+        coalesce(project_seconds, 0) + coalesce(moments_seconds, 0) + coalesce(rows_seconds, 0) + coalesce(reduce_seconds, 0), 0)) AS share_median,
+    centred, radius, kernel_parameters
+FROM experiments.configured CROSS JOIN LATERAL (VALUES
+    ('project', project_seconds), ('moments', moments_seconds), ('rows', rows_seconds), ('reduce', reduce_seconds)
+) AS p (phase, seconds)
+WHERE status = 'done' AND seconds IS NOT NULL
+GROUP BY sweep_id, family, kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters, n, d, phase;
+COMMENT ON VIEW experiments.phase_time IS
+    'Where a call''s time goes, by phase of the kernel: of the one call of a trial that is looked into, before those that are timed.';
+
 CREATE OR REPLACE VIEW experiments.sweep_progress AS
 SELECT w.id AS sweep_id, w.name, w.state, w.trials, w.trials_done AS done, w.trials_failed AS failed, w.trials_skipped AS skipped,
     w.shards, w.shards - w.shards_left AS shards_done,
@@ -67,10 +84,10 @@ SELECT w.id AS sweep_id, w.name, w.state, w.trials, w.trials_done AS done, w.tri
 FROM experiments.sweep w;
 
 ALTER TABLE experiments.summary
-    ADD COLUMN fitted_degree_min int, ADD COLUMN fitted_degree_max int, ADD COLUMN predicted_error_median float8,
+    ADD COLUMN fitted_degree_min int, ADD COLUMN fitted_degree_max int, ADD COLUMN predicted_error_max float8,
     ADD COLUMN thread_pairs bigint, ADD COLUMN thread_speedup float8, ADD COLUMN thread_speedup_low float8, ADD COLUMN thread_speedup_high float8;
 COMMENT ON COLUMN experiments.summary.fitted_degree_min IS 'The least degree that a polynomial had: with degree auto, chosen for each instance.';
-COMMENT ON COLUMN experiments.summary.predicted_error_median IS 'Median of what the kernel itself expected: the relative error of each exponential.';
+COMMENT ON COLUMN experiments.summary.predicted_error_max IS 'The largest that a kernel itself expected: the relative error of each exponential.';
 COMMENT ON COLUMN experiments.summary.thread_speedup IS
     'Geometric mean of the ratios to the same call on the same inputs with the fewest threads of the sweep; low and high as of speedup.';
 
@@ -81,7 +98,7 @@ WITH numbers AS MATERIALIZED (
 SELECT $1, (SELECT finished_at FROM experiments.sweep WHERE id = $1), trials, done, failed, skipped, rank, radius, bound,
     error_median, error_max, seconds_median, pairs, exp(ratio), exp(ratio - half_width), exp(ratio + half_width),
     threads, degree, n, d, centred, axis, kernel, precision, basis, form, kernel_parameters,
-    estimated, error_standard_error, fitted_degree_min, fitted_degree_max, predicted_error_median,
+    estimated, error_standard_error, fitted_degree_min, fitted_degree_max, predicted_error_max,
     thread_pairs, exp(thread_ratio), exp(thread_ratio - thread_half_width), exp(thread_ratio + thread_half_width)
 FROM (
     SELECT kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters, n, d, bound,
@@ -90,7 +107,8 @@ FROM (
         count(*) FILTER (WHERE status = 'done') AS done,
         count(*) FILTER (WHERE status = 'failed') AS failed,
         count(*) FILTER (WHERE status = 'skipped') AS skipped,
-        max(rank) AS rank,
+        -- Of a trial that never ran, whose kernel was to choose its degree, it is the highest degree's.
+        max(rank) FILTER (WHERE status = 'done' OR degree IS NOT NULL) AS rank,
         percentile_cont(0.5) WITHIN GROUP (ORDER BY gradient_relative_error) FILTER (WHERE status = 'done') AS error_median,
         max(gradient_relative_error) FILTER (WHERE status = 'done') AS error_max,
         count(*) FILTER (WHERE status = 'done' AND reference_rows IS NOT NULL) AS estimated,
@@ -100,7 +118,7 @@ FROM (
         percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds_median) FILTER (WHERE status = 'done') AS seconds_median,
         min(fitted_degree) FILTER (WHERE status = 'done') AS fitted_degree_min,
         max(fitted_degree) FILTER (WHERE status = 'done') AS fitted_degree_max,
-        percentile_cont(0.5) WITHIN GROUP (ORDER BY predicted_exp_error) FILTER (WHERE status = 'done') AS predicted_error_median,
+        max(predicted_exp_error) FILTER (WHERE status = 'done') AS predicted_error_max,
         count(ratio) AS pairs, avg(ratio) AS ratio,
         stddev_samp(ratio) * experiments.student_t(count(ratio) - 1) / sqrt(nullif(count(ratio), 0)) AS half_width,
         count(thread_ratio) AS thread_pairs, avg(thread_ratio) AS thread_ratio,
@@ -117,7 +135,7 @@ FROM (
         FROM experiments.configured
         WHERE sweep_id = $1 AND ($2 IS NULL OR shard = ANY ($2)) AND (SELECT fewest IS DISTINCT FROM most FROM numbers)
         WINDOW same_call AS (
-            PARTITION BY status = 'done', instance_key, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads, trial)
+            PARTITION BY status = 'done', shard, instance_key, kernel, precision, basis, form, degree, centred, radius, kernel_parameters ORDER BY threads, trial)
     ) measured
     GROUP BY GROUPING SETS (
         (kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters),
@@ -125,13 +143,3 @@ FROM (
         (kernel, precision, threads, basis, form, degree, centred, radius, kernel_parameters, bound))
 ) grouped
 $$;
-
--- Kept summaries in which calls of several masks, scales, heads or batches were one row (before 0017), or that would lack what is new: made again.
-CREATE TEMPORARY TABLE stale ON COMMIT DROP AS
-SELECT DISTINCT s.sweep_id FROM experiments.summary s JOIN experiments.sweep w ON w.id = s.sweep_id AND w.finished_at = s.finished_at
-WHERE EXISTS (
-    SELECT FROM experiments.trial t
-    WHERE t.sweep_id = s.sweep_id AND (t.parameters ?| ARRAY['mask', 'scale', 'heads', 'batch'] OR t.fitted_degree IS NOT NULL OR t.predicted_exp_error IS NOT NULL
-        OR t.threads > 1));
-DELETE FROM experiments.summary WHERE sweep_id IN (SELECT sweep_id FROM stale);
-INSERT INTO experiments.summary SELECT made.* FROM stale, experiments.summarise(stale.sweep_id) made;

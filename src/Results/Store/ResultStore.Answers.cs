@@ -213,7 +213,7 @@ public sealed partial class ResultStore
         ErrorStandardError = Nullable<double>(r, 26),
         FittedDegreeMin = Nullable<int>(r, 27),
         FittedDegreeMax = Nullable<int>(r, 28),
-        PredictedErrorMedian = Nullable<double>(r, 29),
+        PredictedErrorMax = Nullable<double>(r, 29),
         ThreadSpeedup = Ratio(r, 30),
     };
 

@@ -138,8 +138,8 @@ public sealed record SummaryCell(
 
     public int? FittedDegreeMax { get; init; }
 
-    /// <summary>Median of the relative error of each exponential, as the kernel itself expects it. Null of kernels that expect none.</summary>
-    public double? PredictedErrorMedian { get; init; }
+    /// <summary>The largest relative error of an exponential that the kernel itself expected. Null of kernels that expect none.</summary>
+    public double? PredictedErrorMax { get; init; }
 
     /// <summary>Over the same kernel with the fewest threads that the sweep has; null of those themselves, and where all have as many.</summary>
     public PairedSpeedup? ThreadSpeedup { get; init; }

@@ -11,7 +11,7 @@ public sealed class MigratorTests
     private const string Without0018 = """
         DELETE FROM experiments.migration WHERE scriptname >= '0018';
         DROP VIEW experiments.thread_speedup, experiments.paired_threads;
-        ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_median,
+        ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_max,
             DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
 
         """;
@@ -39,9 +39,11 @@ public sealed class MigratorTests
         // What each script made, the last first, so that what those before it leave stays.
         string[] made =
         [
+            // Rows alone, of no sweep here.
+            "",
             """
-            DROP VIEW experiments.thread_speedup, experiments.paired_threads, experiments.sweep_progress;
-            ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_median,
+            DROP VIEW experiments.thread_speedup, experiments.paired_threads, experiments.sweep_progress, experiments.phase_time;
+            ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_max,
                 DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
             """,
             // With the views that it made anew; later scripts make them again.
@@ -93,7 +95,7 @@ public sealed class MigratorTests
             DROP TABLE experiments.summary, experiments.summary_failure;
             """,
             """
-            DROP VIEW experiments.samples, experiments.spans, experiments.phase_time, experiments.live_node; DROP VIEW IF EXISTS experiments.sweep_progress;
+            DROP VIEW experiments.samples, experiments.spans, experiments.live_node; DROP VIEW IF EXISTS experiments.sweep_progress, experiments.phase_time;
             DROP FUNCTION experiments.interval_rank, experiments.student_t;
             """,
         ];

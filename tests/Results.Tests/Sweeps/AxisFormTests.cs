@@ -128,7 +128,7 @@ public sealed class AxisFormTests
         Assert.Contains("degree is auto here, which is no number", Assert.Single(Sweeps.Faults(Text)));
         Assert.Contains(
             "degree needs a number or",
-            Assert.Single(Sweeps.Faults(Text.Replace("[2, auto]", "[2, automatic]").Replace("  where: degree <= 4", ""))));
+            Assert.Single(Sweeps.Faults(Text.Replace("[2, auto]", "[2, fitted]").Replace("  where: degree <= 4", ""))));
     }
 
     [Fact]

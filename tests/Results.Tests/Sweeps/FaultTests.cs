@@ -54,6 +54,8 @@ public sealed class FaultTests
     /// <summary>The text after <c>kernels:</c> starts in line 3, column 10 of the file.</summary>
     [Theory]
     [InlineData("{kernel: low-rnak, degree: 2}", "3:19: kernel is 'low-rnak' and needs exact, reference or low-rank. Did you mean 'low-rank'?")]
+    [InlineData("{kernel: low-rank, degree: automatic}", "3:37: degree is 'automatic' and needs a number, an expression or auto. Did you mean 'auto'?")]
+    [InlineData("{kernel: low-rank, degree: [2, Auto]}", "3:41: degree is 'Auto' and needs a number, an expression or auto. Did you mean 'auto'?")]
     [InlineData("{kernel: low-rank}", "3:10: low-rank needs 'degree': Degree g of the polynomial.")]
     [InlineData("{kernel: low-rank, degre: 2}", "3:29: 'degre' is no axis of low-rank. Did you mean 'degree'? There are degree, tolerance, basis, form, centred, radius, precision, threads.")]
     [InlineData("{kernel: low-rank, degree: [2, 25]}", "3:41: degree is 25 and needs 1 to 24.")]

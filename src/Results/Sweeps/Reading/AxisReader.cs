@@ -43,7 +43,7 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
         {
             AxisKind.Choice => ReadWords(raw, type, Common(definitions)),
             AxisKind.Flag => ReadFlags(raw, type),
-            _ => ReadNumbers(raw, type),
+            _ => ReadNumbers(raw, type, known),
         };
     }
 
@@ -69,7 +69,7 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
             return ReadWords(raw, Type(AxisKind.Choice), []);
         }
 
-        ReadAxis read = ReadNumbers(raw, Type(AxisKind.Real));
+        ReadAxis read = ReadNumbers(raw, Type(AxisKind.Real), known);
         if (read.Values is { Form: AxisForm.List } list && list.Items!.All(v => double.IsInteger((double)v)))
         {
             return read with
@@ -131,8 +131,15 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
         return Finish(raw, type, flags, complete);
     }
 
-    private ReadAxis ReadNumbers(RawAxis raw, AxisType type)
+    private ReadAxis ReadNumbers(RawAxis raw, AxisType type, IReadOnlySet<string> known)
     {
+        if (type.Word is string word && (raw.Value is SourceList list ? list.Items : [raw.Value]).OfType<SourceScalar>()
+            .FirstOrDefault(s => s.Value != word && !known.Contains(s.Value) && IsMistyped(s.Value, word)) is SourceScalar mistyped)
+        {
+            faults.Add(mistyped.Place, $"{raw.Name} is '{mistyped.Value}' and needs a number, an expression or {word}. Did you mean '{word}'?");
+            return Failed(raw, type);
+        }
+
         if (raw.Value is SourceMap form)
         {
             return Of(raw, type, ReadForm(form, type));
@@ -172,6 +179,9 @@ internal sealed class AxisReader(FaultList faults, ScalarReader scalars)
 
         return Finish(raw, type, numbers, complete);
     }
+
+    private static bool IsMistyped(string given, string word) =>
+        given.StartsWith(word, StringComparison.OrdinalIgnoreCase) || NearestName.Of(given, [word]) is not null;
 
     private static bool IsWordOf(AxisType type, SourceNode node) =>
         type.Word is string word && node is SourceScalar scalar && scalar.Value == word;
