@@ -53,6 +53,28 @@ public sealed class RowsInLanesTests(ITestOutputHelper log)
         Assert.Equal(gold.Loss, other.Loss);
     }
 
+    /// <summary>From d = 64 on the chunks' shares are added up in pieces, of which the last is short, by all threads: the loss and dY's last entries stand there.</summary>
+    [Theory]
+    [InlineData(64)]
+    [InlineData(91)]
+    [InlineData(128)]
+    public void Shares_of_many_columns_are_added_up_whole(int d)
+    {
+        AttentionProblem<double> problem = RandomProblem.Unscaled(5, 300, d);
+        RandomProblem.Scale(problem.A1, 0.1);
+        GradientOutput<double> gold = Problems.RunAll("reference", problem);
+        foreach (int threads in (int[])[1, 3])
+        {
+            GradientOutput<double> output = Problems.RunAll("exact", problem, null, threads);
+            Assert.Equal(gold.Loss, output.Loss, 1e-12 * gold.Loss);
+            foreach ((double[] mine, double[] right) in (ReadOnlySpan<(double[], double[])>)[(output.DX, gold.DX), (output.DY, gold.DY)])
+            {
+                double largest = right.Max(Math.Abs);
+                Assert.All(mine.Zip(right), e => Assert.Equal(e.Second, e.First, 1e-11 * largest));
+            }
+        }
+    }
+
     /// <summary>The sums of a group of blocks are whole groups' whoever shares, and what waits is no more than the machine is said to have room for.</summary>
     [Fact]
     public void Blocks_that_share_a_tile_are_part_of_a_group_or_whole_groups()
