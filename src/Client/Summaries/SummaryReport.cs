@@ -181,7 +181,7 @@ internal static class SummaryReport
             && exact.All(e => e.Precision != r.Configuration.Precision || e.Threads != r.Configuration.Threads)).GroupBy(r => r.Configuration.Threads))
         {
             yield return $"The sweep has no exact trial on {Format.Count(alone.Key, "thread")}: such speed-ups are over exact on "
-                + $"{string.Join(" or ", exact.Select(e => e.Threads).Distinct().Order())}.";
+                + $"{string.Join(" or ", exact.Select(e => e.Threads).Distinct().Order().Select(t => Format.Count(t, "thread")))}.";
         }
 
         if (exact.Count > 0 && others.Any(r => r.Speedup is null))

@@ -44,7 +44,7 @@ public sealed class ExactGradient : IGradientKernel
         }
 
         double dominated = DominatedRows<double>.CountChunks(n) * 2.0 * d * d;
-        if (Math.Max(dominated, LaneRows<LanesScalar<double>, double>.Shares(n, d)) > Array.MaxLength)
+        if (Math.Max(dominated, Math.Max(Shares<float>(n, d), Shares<double>(n, d))) > Array.MaxLength)
         {
             throw new ArgumentException(
                 $"n = {n} and d = {d}: exact keeps d × d sums for each part of the rows in one array, which holds 2^31 of them. Lower d.");
@@ -200,6 +200,12 @@ public sealed class ExactGradient : IGradientKernel
             output[i] = T.CreateTruncating(sums[i]);
         }
     }
+
+    // Of the vectors whose chunks are the most.
+    private static double Shares<T>(int n, int d)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T> => Math.Max(
+            Math.Max(LaneRows<Lanes512<T>, T>.Shares(n, d), LaneRows<Lanes256<T>, T>.Shares(n, d)),
+            Math.Max(LaneRows<Lanes128<T>, T>.Shares(n, d), LaneRows<LanesScalar<T>, T>.Shares(n, d)));
 
     // Every row may turn out to be dominated, and the problem to need twice the digits: the operands of all ways are counted, as what one gave back
     // may still be held when the next takes its own. So are the vectors that would hold most: those of the machine that is asked need not be

@@ -371,7 +371,10 @@ internal sealed unsafe class LaneRows<V, T> : Chunks, IDisposable
         int least = RoundUp(Math.Max((n + MostChunks - 1) / MostChunks, Math.Min(d / 2, n / 24))), best = least;
         double lowest = double.PositiveInfinity, row = 2.0 * n * d / V.Count, shares = 3.0 * d * d;
         double alone = Reuse.FitsOwnCache(n, Stride(d), sizeof(T)) ? 0 : TileShare * Width;
-        for (int rows = least; rows <= RoundUp(Math.Min(n, 8 * least)); rows += Width)
+
+        // A plan asks for each of its sizes: some two hundred candidates are enough.
+        int step = RoundUp(least / 32);
+        for (int rows = least; rows <= RoundUp(Math.Min(n, 8 * least)); rows += step)
         {
             int others = (n - 1) / rows;
             double cycles = 0;
