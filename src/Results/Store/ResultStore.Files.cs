@@ -128,6 +128,9 @@ public sealed partial class ResultStore
     /// <summary>Deletes what no sweep carries. Part of the transaction that deleted a sweep.</summary>
     private static async Task DeleteUnusedFilesAsync(NpgsqlConnection connection, CancellationToken cancellation)
     {
+        await using NpgsqlCommand turn = Command(connection, "unused-files-turn");
+        turn.CommandTimeout = 0;
+        await turn.ExecuteNonQueryAsync(cancellation);
         await using NpgsqlCommand look = Command(connection, "unused-files-lock");
         List<Guid> unused = await ReadAllAsync(look, r => r.GetGuid(0), cancellation);
         if (unused.Count > 0)

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using Experiments.Results.Archives;
 using Experiments.Results.Store;
 using Experiments.Results.Sweeps;
+using Npgsql;
 using Experiments.Testing;
 
 namespace Experiments.Results.Tests.Store;
@@ -129,6 +130,34 @@ public sealed class FileTests : StoreTest
                 Assert.True(await Store.DeleteSweepAsync(sweep, Cancellation));
             }
         }, Cancellation)));
+        Assert.Equal((0, 0), (await CountAsync("file"), await CountAsync("file_piece")));
+    }
+
+    /// <summary>Each would see the other's sweep carry it still, and nobody would delete it.</summary>
+    [Fact]
+    public async Task A_file_of_two_sweeps_that_are_deleted_at_once_goes_with_them()
+    {
+        CarriedFile file = Write("a.npy", 100, 1);
+        long one = await CreateAsync(file), other = await CreateAsync(file);
+        await using NpgsqlConnection connection = new(Address.Owner);
+        await connection.OpenAsync(Cancellation);
+        await using NpgsqlTransaction deletion = await connection.BeginTransactionAsync(Cancellation);
+        await using (NpgsqlCommand delete = new(
+            $"DELETE FROM experiments.shard WHERE sweep_id = {one}; DELETE FROM experiments.sweep WHERE id = {one}; SELECT pg_advisory_xact_lock(1163415606, 0)",
+            connection, deletion))
+        {
+            await delete.ExecuteNonQueryAsync(Cancellation);
+        }
+
+        Task<bool> second = Store.DeleteSweepAsync(other, Cancellation);
+        while (!second.IsCompleted
+            && (long)(await ScalarAsync("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1163415606 AND NOT granted"))! == 0)
+        {
+            await Task.Yield();
+        }
+
+        await deletion.CommitAsync(Cancellation);
+        Assert.True(await second);
         Assert.Equal((0, 0), (await CountAsync("file"), await CountAsync("file_piece")));
     }
 
