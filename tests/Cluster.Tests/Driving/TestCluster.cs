@@ -136,7 +136,9 @@ internal sealed class TestCluster : IAsyncDisposable
     {
         (int code, string said) = await RunAsync("submit", await FileAsync(yaml), "--json");
         Assert.True(code == 0, said);
-        return (long)JsonNode.Parse(said[said.IndexOf('{', StringComparison.Ordinal)..])!["sweep_id"]!;
+
+        // The notice of the other output stands before it or after it.
+        return (long)JsonNode.Parse(said[said.IndexOf('{', StringComparison.Ordinal)..(said.LastIndexOf('}') + 1)])!["sweep_id"]!;
     }
 
     public async Task<string> FileAsync(string text)
