@@ -7,14 +7,16 @@ namespace Experiments.Results.Tests.Store;
 
 public sealed class MigratorTests
 {
-    // Takes back what 0018 added, so that it is to be applied again.
-    private const string Without0018 = """
-        DELETE FROM experiments.migration WHERE scriptname >= '0018';
+    // What 0018 added.
+    private const string Made0018 = """
         DROP VIEW experiments.thread_speedup, experiments.paired_threads;
         ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_max,
             DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
 
         """;
+
+    // Takes it back, so that it is to be applied again.
+    private const string Without0018 = Made0018 + "DELETE FROM experiments.migration WHERE scriptname >= '0018';";
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
@@ -41,11 +43,7 @@ public sealed class MigratorTests
         [
             // Rows alone, of no sweep here.
             "",
-            """
-            DROP VIEW experiments.thread_speedup, experiments.paired_threads, experiments.sweep_progress, experiments.phase_time;
-            ALTER TABLE experiments.summary DROP COLUMN fitted_degree_min, DROP COLUMN fitted_degree_max, DROP COLUMN predicted_error_max,
-                DROP COLUMN thread_pairs, DROP COLUMN thread_speedup, DROP COLUMN thread_speedup_low, DROP COLUMN thread_speedup_high;
-            """,
+            Made0018 + "DROP VIEW experiments.sweep_progress, experiments.phase_time;",
             // With the views that it made anew; later scripts make them again.
             "DROP VIEW experiments.configured CASCADE; DROP FUNCTION experiments.settings_of_call;",
             "ALTER TABLE experiments.shard DROP COLUMN seen_before;",
